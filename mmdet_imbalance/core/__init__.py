@@ -1,0 +1,1 @@
+"""The mathematics of the package: torch and numpy only, no host."""
