@@ -3,4 +3,20 @@
 Tensors in, tensors out; nothing registered, no state, no host needed.
 """
 
-__all__ = []
+from mmdet_imbalance.core.affinity import (
+    gaussian_affinity,
+    max_margin_affinity_loss,
+    prototype_diversity,
+)
+from mmdet_imbalance.core.class_aware_selective import (
+    class_aware_ignore,
+    partial_asymmetric_loss,
+)
+
+__all__ = [
+    'class_aware_ignore',
+    'gaussian_affinity',
+    'max_margin_affinity_loss',
+    'partial_asymmetric_loss',
+    'prototype_diversity',
+]

@@ -1,0 +1,136 @@
+"""Class-aware selective loss for partly annotated data.
+
+Ben-Baruch et al., "Multi-label Classification with Partial Annotations using
+Class-aware Selective Loss", CVPR 2022, https://arxiv.org/abs/2110.10955:
+
+    L_F(p, gamma) = -(1 - p)^gamma log p
+    L = sum_P L_F(p, gamma+) + sum_N L_F(1 - p, gamma-) + sum_U w L_F(1 - p, gamma_u)
+
+where w is 0 for the likeliest un-annotated classes of a sample and for classes whose
+prior is high.
+
+Shapes: N rows, C classes.  Targets: 1 positive, 0 negative, -1 un-annotated.
+Deviations: the focal factor is computed through log-sigmoid and stays finite for any
+logit; gradients flow through it unless `detach_focal` is set (the authors' code
+detaches it, their text does not say).
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def partial_asymmetric_loss(
+    logits: Tensor,
+    target: Tensor,
+    gamma_pos: float,
+    gamma_neg: float,
+    gamma_unann: float,
+    unann_weight: Tensor | None = None,
+    detach_focal: bool = False,
+) -> Tensor:
+    """Asymmetric focal terms of positive, negative and un-annotated classes.
+
+    Args:
+        logits: shape (N, C).
+        target: shape (N, C), int8 of 1, 0 and -1 (un-annotated).
+        gamma_pos: focusing exponent of the positives.
+        gamma_neg: focusing exponent of the negatives.
+        gamma_unann: focusing exponent of the un-annotated, which count as weak
+            negatives.
+        unann_weight: weight of the un-annotated entries, shape (N, C) or (C,); None
+            is 1.  Annotated entries are not weighted.
+        detach_focal: keep the gradient out of the focal factor.
+
+    Returns:
+        Unreduced loss, shape (N, C).
+
+    Raises:
+        ValueError: shapes that do not fit, or a negative exponent.
+    """
+    if logits.ndim != 2 or target.shape != logits.shape:
+        raise ValueError(
+            '`logits` and `target` must have the same shape (N, C), got '
+            f'{tuple(logits.shape)} and {tuple(target.shape)}'
+        )
+    for name, gamma in (
+        ('gamma_pos', gamma_pos),
+        ('gamma_neg', gamma_neg),
+        ('gamma_unann', gamma_unann),
+    ):
+        if not gamma >= 0:
+            raise ValueError(f'`{name}` must be at least 0, got {gamma}')
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    positive, unannotated = target == 1, target == -1
+    if unann_weight is not None:
+        unann_weight = unann_weight.to(logits).expand_as(logits)
+        # A weight of 0 hides the entry altogether, infinite logits included.
+        logits = logits.masked_fill(unannotated & (unann_weight == 0), 0.0)
+
+    # p_t = sigmoid(signed): the probability given to what the target says.
+    signed = torch.where(positive, logits, -logits)
+    gamma = torch.full_like(logits, gamma_neg)
+    gamma = gamma.masked_fill(positive, gamma_pos).masked_fill(unannotated, gamma_unann)
+    # log(1 - p_t) = logsigmoid(-signed): finite where 1 - p_t itself underflows.
+    focal = torch.exp(gamma * F.logsigmoid(-signed))
+    loss = -(focal.detach() if detach_focal else focal) * F.logsigmoid(signed)
+    if unann_weight is None:
+        return loss
+    return torch.where(unannotated, loss * unann_weight, loss)
+
+
+def class_aware_ignore(
+    scores: Tensor,
+    target: Tensor,
+    top_k: int,
+    prior: Tensor | None = None,
+    prior_thr: float | None = None,
+    scope: str = 'sample',
+) -> Tensor:
+    """Un-annotated entries that are too likely to be positive to be pushed down.
+
+    Args:
+        scores: predicted probabilities (or logits, only their order counts), shape
+            (N, C).
+        target: shape (N, C), int8 of 1, 0 and -1 (un-annotated).
+        top_k: how many of the likeliest un-annotated classes to ignore, per row;
+            classes that the prior ignores count towards them.
+        prior: mean probability of each class over the training set, shape (C,).
+        prior_thr: classes with a prior above it are ignored wherever they are
+            un-annotated.
+        scope: 'sample' takes `top_k` in every row (the paper's text), 'batch' takes
+            `top_k * N` over the whole batch (the authors' code).
+
+    Returns:
+        Shape (N, C), bool, True = ignored; only un-annotated entries are.
+
+    Raises:
+        ValueError: unknown scope, negative `top_k`, shapes that do not fit, or only
+            one of `prior` and `prior_thr`.
+    """
+    if scores.ndim != 2 or target.shape != scores.shape:
+        raise ValueError(
+            '`scores` and `target` must have the same shape (N, C), got '
+            f'{tuple(scores.shape)} and {tuple(target.shape)}'
+        )
+    if scope not in ('sample', 'batch'):
+        raise ValueError(f"`scope` must be 'sample' or 'batch', got {scope!r}")
+    if top_k < 0:
+        raise ValueError(f'`top_k` must be at least 0, got {top_k}')
+    if (prior is None) != (prior_thr is None):
+        raise ValueError('`prior` and `prior_thr` are given together or not at all')
+    unannotated = target == -1
+    candidates = scores.detach().masked_fill(~unannotated, -torch.inf)
+    if scope == 'batch':
+        candidates = candidates.reshape(1, -1)
+        top_k *= scores.size(0)
+    ignored = torch.zeros_like(candidates, dtype=torch.bool)
+    likeliest = candidates.topk(min(top_k, candidates.size(1)), dim=1).indices
+    ignored = ignored.scatter(1, likeliest, True).view_as(unannotated)
+    if prior is not None:
+        if prior.shape != scores.shape[1:]:
+            raise ValueError(
+                f'`prior` must have shape ({scores.size(1)},), got {tuple(prior.shape)}'
+            )
+        ignored = ignored | (prior.to(scores.device) > prior_thr)
+    return ignored & unannotated

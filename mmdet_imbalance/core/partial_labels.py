@@ -1,0 +1,94 @@
+"""Partial targets of RoIs: what an image's annotation says about each class.
+
+Open Images verifies some classes of an image as present or absent and says nothing
+of the others; LVIS lists `neg_category_ids` and `not_exhaustive_category_ids`.  A RoI
+inherits that: a class is negative for it only where the image was searched for it.
+
+Shapes: N RoIs or anchors, B images, C foreground classes (background is index C).
+Matrices of ancestors are (C, C) bool, reflexive, [child, ancestor].
+Values: 1 positive, 0 negative, -1 un-annotated.
+"""
+
+import torch
+from torch import Tensor
+
+POSITIVE, NEGATIVE, UNANNOTATED = 1, 0, -1
+
+
+def annotated_classes(
+    verified_pos: Tensor,
+    verified_neg: Tensor,
+    not_exhaustive: Tensor,
+    ancestor_matrix: Tensor,
+) -> Tensor:
+    """Classes that an image was searched for.
+
+    A class verified present carries its ancestors, a class verified absent its
+    descendants: no animal, no dog.
+
+    Args:
+        verified_pos: classes verified or annotated as present, shape (B, C), bool.
+        verified_neg: classes verified as absent, shape (B, C), bool.
+        not_exhaustive: classes present of which not every object has a box, shape
+            (B, C), bool; they, and their ancestors, say nothing about other RoIs.
+        ancestor_matrix: shape (C, C).
+
+    Returns:
+        Shape (B, C), bool.
+    """
+    up, down = ancestor_matrix.float(), ancestor_matrix.float().T
+    present = verified_pos.float() @ up > 0
+    absent = verified_neg.float() @ down > 0
+    incomplete = not_exhaustive.float() @ up > 0
+    return (present | absent) & ~incomplete
+
+
+def partial_targets(
+    labels: Tensor,
+    image_index: Tensor,
+    annotated: Tensor,
+    verified_neg: Tensor,
+    ancestor_matrix: Tensor,
+) -> Tensor:
+    """Partial target of every RoI.
+
+    A positive RoI bears its label and its ancestors; its descendants are un-annotated
+    (the annotator may have stopped at the parent) unless they were verified absent.
+    Every other class, and every class of a background RoI, is negative where the image
+    was searched for it and un-annotated elsewhere.
+
+    Args:
+        labels: shape (N,), values in [0, C], background is C.
+        image_index: image of each RoI, shape (N,), values in [0, B).
+        annotated: classes that the image was searched for (`annotated_classes`),
+            shape (B, C), bool.
+        verified_neg: classes verified as absent, shape (B, C), bool.
+        ancestor_matrix: shape (C, C).
+
+    Returns:
+        Shape (N, C), int8.
+
+    Raises:
+        ValueError: shapes that do not fit.
+    """
+    num_classes = ancestor_matrix.size(0)
+    if annotated.ndim != 2 or annotated.size(1) != num_classes:
+        raise ValueError(
+            f'`annotated` must have shape (B, {num_classes}), got '
+            f'{tuple(annotated.shape)}'
+        )
+    if labels.ndim != 1 or image_index.shape != labels.shape:
+        raise ValueError(
+            '`labels` and `image_index` must have the same shape (N,), got '
+            f'{tuple(labels.shape)} and {tuple(image_index.shape)}'
+        )
+    # One more row: the background has neither ancestors nor descendants.
+    nothing = ancestor_matrix.new_zeros(1, num_classes)
+    ancestors = torch.cat([ancestor_matrix, nothing])[labels]
+    descendants = torch.cat([ancestor_matrix.T, nothing])[labels] & ~ancestors
+    absent = (verified_neg.float() @ ancestor_matrix.float().T > 0)[image_index]
+
+    target = torch.full_like(ancestors, UNANNOTATED, dtype=torch.int8)
+    target.masked_fill_(annotated[image_index], NEGATIVE)
+    target.masked_fill_(descendants & ~absent, UNANNOTATED)
+    return target.masked_fill_(ancestors, POSITIVE)
