@@ -1,1 +1,3 @@
-"""TODO."""
+"""Datasets, data samplers and transforms; importing the package registers them."""
+
+from mmdet_imbalance.datasets import samplers, transforms  # noqa: F401

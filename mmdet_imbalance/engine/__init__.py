@@ -1,1 +1,3 @@
-"""TODO."""
+"""Hooks and what the command-line tools share."""
+
+from mmdet_imbalance.engine import hooks  # noqa: F401

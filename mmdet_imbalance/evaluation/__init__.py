@@ -1,1 +1,3 @@
-"""TODO."""
+"""Metrics and reports; importing the package registers the metrics."""
+
+from mmdet_imbalance.evaluation import metrics  # noqa: F401

@@ -1,1 +1,9 @@
-"""TODO."""
+"""Losses, heads, backbones and RoI samplers."""
+
+from mmdet_imbalance.models import (  # noqa: F401
+    backbones,
+    dense_heads,
+    losses,
+    roi_heads,
+    task_modules,
+)

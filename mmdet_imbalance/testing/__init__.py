@@ -1,1 +1,1 @@
-"""TODO."""
+"""Contract checks and demo inputs for authors of a method."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Visualisers; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Data samplers; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Transforms; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Hooks; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Metrics; importing the package registers them."""

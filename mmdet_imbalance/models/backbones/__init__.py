@@ -1,1 +1,1 @@
-"""TODO."""
+"""Backbones; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Dense heads; importing the package registers them."""

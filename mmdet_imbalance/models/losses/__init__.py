@@ -1,1 +1,1 @@
-"""TODO."""
+"""Loss modules; importing the package registers them."""

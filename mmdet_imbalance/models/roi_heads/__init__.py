@@ -1,1 +1,1 @@
-"""TODO."""
+"""RoI heads; importing the package registers them."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""RoI samplers; importing the package registers them."""
