@@ -1,0 +1,91 @@
+# Every target sets up all it needs; a stamp file makes repeats instant.
+#
+#   make demo                           train two configs on embedded data, compare them
+#   make test                           tests that take seconds each
+#   make train CONFIG=FILE DATA=DIR     train a config on data in DIR
+#   make … WHEELHOUSE=DIR               look into a folder of prebuilt wheels first
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3.11
+VENV ?= .venv
+WHEELHOUSE ?=
+TORCH ?= torch==2.13.0
+HOST ?= host
+JOBS ?= 2
+PYTEST_ARGS ?=
+TRAIN_ARGS ?=
+DEMO_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+INPUTS := $(wildcard requirements/*.txt requirements/opencv-python/setup.py) setup.py
+
+# Quiet but for errors: the progress lines below say what goes on.
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+INSTALL := $(PIP) install $(if $(WHEELHOUSE),--find-links '$(abspath $(WHEELHOUSE))')
+# One thread a process: two test processes would otherwise fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+.PHONY: help install test test-all test-upstream train demo bench lint docs clean
+
+help:
+	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMP)
+
+$(STAMP): $(INPUTS)
+	@set -e; \
+	if [ -n '$(WHEELHOUSE)' ] && [ ! -d '$(WHEELHOUSE)' ]; then \
+	  echo 'error: WHEELHOUSE=$(WHEELHOUSE) is not a folder' >&2; exit 2; fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+	  command -v $(PYTHON) >/dev/null || { \
+	    echo 'error: $(PYTHON) not found; name another one: make PYTHON=…' >&2; exit 2; }; \
+	  echo '[1/5] virtual environment $(VENV)'; \
+	  $(PYTHON) -m venv --clear $(VENV) || { \
+	    echo 'error: $(PYTHON) cannot make one (Debian: apt-get install python3-venv)' >&2; \
+	    exit 2; }; \
+	fi
+	@echo '[2/5] $(TORCH) and build tools'
+	@$(INSTALL) '$(TORCH)' -r requirements/build.txt
+	@echo '[3/5] host (requirements/$(HOST).txt): seconds with a prebuilt wheel,'
+	@echo '      else its operators are compiled: 10 minutes on two cores, silent'
+	@$(INSTALL) --no-build-isolation ./requirements/opencv-python
+	@CFLAGS="-g0 $$CFLAGS" $(INSTALL) --no-build-isolation -r requirements/$(HOST).txt
+	@echo '[4/5] this package (editable), test and lint tools'
+	@$(INSTALL) --no-build-isolation -e '.[tests,lint]'
+	@echo '[5/5] check'
+	@$(BIN)/python -m pip check >/dev/null || { $(BIN)/python -m pip check; exit 1; }
+	@$(INSTALL) --no-deps -r requirements/tests-no-deps.txt
+	@$(BIN)/python -c 'import mmdet_imbalance.registry'
+	@touch $@
+
+test: $(STAMP)
+	$(PYTEST) -m 'not slow' $(PYTEST_ARGS)
+
+test-all: $(STAMP)
+	$(PYTEST) $(PYTEST_ARGS)
+
+# The last upstream releases of the host: a second environment, a second compilation.
+test-upstream:
+	$(MAKE) test VENV=.venv-upstream HOST=host-upstream
+
+train: $(STAMP)
+	@[ -n '$(CONFIG)' ] || { \
+	  echo 'error: name a config: make train CONFIG=configs/….py DATA=DIR' >&2; exit 2; }
+	$(BIN)/python tools/train.py $(CONFIG) $(if $(DATA),--data-root '$(DATA)') $(TRAIN_ARGS)
+
+demo: $(STAMP)
+	$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/bench_*.py; do \
+	  echo "== $$file"; $(BIN)/python $$file; done
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv .venv-upstream build dist *.egg-info mmdet_imbalance/.mim

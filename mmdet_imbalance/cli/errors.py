@@ -1,0 +1,225 @@
+"""Errors of a tool: one line that says what is wrong and what to do, exit code 2."""
+
+import argparse
+import errno
+import functools
+import inspect
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any
+
+TRACEBACK_VARIABLE = 'MMDET_IMBALANCE_TRACEBACK'
+EXIT_CODE = 2
+
+
+class ToolError(Exception):
+    """Something the user can put right; its text is the whole message."""
+
+
+class LateError(Exception):
+    """Wraps an error that appears once work is under way.
+
+    Hours into a training the way to an error is worth more than a short message, so
+    its traceback is printed as well.
+    """
+
+
+def tool_parser(description: str, example: str) -> argparse.ArgumentParser:
+    """Parser of a tool, with an example at the end of `--help`.
+
+    Args:
+        description: what the tool does, one sentence.
+        example: command lines that work as they stand.
+    """
+    parser = argparse.ArgumentParser(
+        description=description,
+        epilog=f'example:\n  {example}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        '--traceback',
+        action='store_true',
+        help='show the whole traceback of an error, not one line '
+        f'(also {TRACEBACK_VARIABLE}=1)',
+    )
+    return parser
+
+
+def command_line(main: Callable[[Sequence[str]], Any]) -> Callable[..., int]:
+    """Wrap `main(argv)` of a tool: its errors become one line and exit code 2.
+
+    The wrapped function takes `argv` (default: the arguments of the process) and
+    returns the exit code; a tool ends with `sys.exit(main())`.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        argv = list(sys.argv[1:] if argv is None else argv)
+        try:
+            main(argv)
+        except KeyboardInterrupt:
+            print('interrupted', file=sys.stderr)
+            return 130
+        except Exception as error:
+            if '--traceback' in argv or os.environ.get(TRACEBACK_VARIABLE):
+                raise
+            if isinstance(error, LateError) and error.__cause__ is not None:
+                error = error.__cause__
+                if not isinstance(error, OSError | ToolError):
+                    sys.excepthook(type(error), error, error.__traceback__)
+            print(f'error: {_rank()}{one_line(error)}', file=sys.stderr)
+            return EXIT_CODE
+        return 0
+
+    return wrapped
+
+
+def _rank() -> str:
+    rank = os.environ.get('RANK', '0')
+    return '' if rank == '0' else f'[rank {rank}] '
+
+
+def one_line(error: BaseException) -> str:
+    """One line for any exception, with what to do where that is known."""
+    text = ' '.join(_text(error).split())
+    if isinstance(error, ToolError):
+        return text
+    hint = next((hint for rule in _RULES if (hint := rule(error, text))), None)
+    if hint:
+        return ' '.join(hint.split())
+    if isinstance(error, ValueError | ImportError):
+        return text
+    return f'{type(error).__name__}: {text} (--traceback shows where)'
+
+
+def _text(error: BaseException) -> str:
+    """Message of an exception; of a data-loader worker's, the last line."""
+    if isinstance(error, KeyError) and len(error.args) == 1:
+        text = str(error.args[0])
+    else:
+        text = str(error)
+    if 'Original Traceback' in text:
+        text = text.strip().splitlines()[-1]
+    return text
+
+
+# --- rules: each looks at one kind of error and gives the line, or None ---------------
+def _missing_file(error: BaseException, text: str) -> str | None:
+    if not isinstance(error, FileNotFoundError):
+        return None
+    named = getattr(error, 'filename', None)
+    match = re.search(r"No such file or directory: '?([^']+)'?", text)
+    name = named or (match.group(1) if match else None)
+    what = f'file not found: {name}' if name else text
+    return (
+        f'{what}. Paths are relative to the working directory; '
+        '--data-root DIR (make: DATA=DIR) says where the data are'
+    )
+
+
+def _port_in_use(error: BaseException, text: str) -> str | None:
+    in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+    if not (in_use or 'EADDRINUSE' in text or 'address already in use' in text.lower()):
+        return None
+    port = os.environ.get('MASTER_PORT', '?')
+    return (
+        f'port {port} is in use; choose another one: PORT=29511 tools/dist_train.sh …'
+    )
+
+
+def _unknown_type(error: BaseException, text: str) -> str | None:
+    match = re.match(r'(\S+) is not in the (\S+)::(.+?) registry', text)
+    if not isinstance(error, KeyError) or not match:
+        return None
+    name, scope, kind = match.groups()
+    registry = _from_traceback(error.__traceback__, 'registry')
+    return (
+        f'unknown type {name!r} ({kind} registry of {scope})'
+        f'{_did_you_mean(name, _registered_names(registry))}. Types of this package '
+        "carry the prefix 'mmdet_imbalance.'"
+    )
+
+
+def _unknown_argument(error: BaseException, text: str) -> str | None:
+    match = re.search(r"got an unexpected keyword argument '(\w+)'", text)
+    if not isinstance(error, TypeError) or not match:
+        return None
+    name = match.group(1)
+    built = _from_traceback(error.__traceback__, 'obj_cls')
+    if built is None:
+        return None
+    known = sorted(_argument_names(built))
+    suggestion = _did_you_mean(name, known) or f'; it takes {", ".join(known)}'
+    return f'{built.__name__} has no argument {name!r}{suggestion}'
+
+
+def _no_gpu(error: BaseException, text: str) -> str | None:
+    lowered = text.lower()
+    if 'amp' in lowered and 'only available' in lowered:
+        return 'AMP needs a GPU, and none is visible: leave out --amp'
+    if any(
+        mark in lowered
+        for mark in ('no nvidia driver', 'no cuda gpus', 'invalid device')
+    ):
+        return f'a GPU is asked for, but none is visible ({text})'
+    return None
+
+
+_RULES = (_missing_file, _port_in_use, _unknown_type, _unknown_argument, _no_gpu)
+
+
+def _from_traceback(traceback: TracebackType | None, variable: str) -> Any:
+    """Value of a local variable in the innermost frame that builds from a config."""
+    value = None
+    while traceback is not None:
+        frame = traceback.tb_frame
+        if frame.f_code.co_name.startswith('build_') and variable in frame.f_locals:
+            value = frame.f_locals[variable]
+        traceback = traceback.tb_next
+    return value
+
+
+def _registered_names(registry: Any) -> list[str]:
+    """Names that a config can write, with the prefix for those of this package."""
+    if registry is None:
+        return []
+    names = list(registry.module_dict)
+    if registry.parent is not None:
+        names += list(registry.parent.module_dict)
+    from mmdet_imbalance import registry as own
+
+    for child in vars(own).values():
+        if getattr(child, 'name', None) == registry.name and hasattr(child, 'scope'):
+            names += [f'{child.scope}.{name}' for name in child.module_dict]
+    return names
+
+
+def _argument_names(built: Any) -> set[str]:
+    """Names of the constructor's arguments, through all bases that take `**kwargs`."""
+    classes = inspect.getmro(built) if inspect.isclass(built) else (built,)
+    names: set[str] = set()
+    for cls in classes:
+        function = vars(cls).get('__init__') if inspect.isclass(cls) else cls
+        if not inspect.isfunction(function):
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        names.update(
+            p.name
+            for p in parameters
+            if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        )
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    return names - {'self'}
+
+
+def _did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The clause '; did you mean …?', empty where nothing comes near."""
+    # A forgotten prefix is the commonest slip, and far away in letters.
+    prefixed = [candidate for candidate in known if candidate.split('.')[-1] == name]
+    close = prefixed or get_close_matches(name, known, n=1)
+    return f'; did you mean {close[0]!r}?' if close else ''

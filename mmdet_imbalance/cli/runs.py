@@ -1,0 +1,198 @@
+"""What `tools/train.py` and `tools/test.py` do around the host's runner."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mmdet_imbalance.cli.errors import LateError, ToolError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+    from mmengine.runner import Runner
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that training and testing share."""
+    parser.add_argument(
+        '--work-dir',
+        help="logs and checkpoints (default: work_dirs/ and the config's name)",
+    )
+    parser.add_argument(
+        '--device',
+        choices=['auto', 'cpu', 'cuda'],
+        default='auto',
+        help='auto: a GPU where there is one',
+    )
+    parser.add_argument(
+        '--launcher',
+        choices=['none', 'pytorch', 'slurm', 'mpi'],
+        default='none',
+        help='who started this process; set by dist_*.sh and slurm_*.sh',
+    )
+    # torch's old launcher passes it; torchrun sets the variable.
+    parser.add_argument(
+        '--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS
+    )
+
+
+def choose_device(device: str) -> None:
+    """Make the choice of `--device` before anything touches a GPU.
+
+    Raises:
+        ToolError: 'cuda' where no GPU is visible.
+    """
+    if device == 'cpu':
+        # The host picks a GPU wherever it sees one.
+        os.environ['CUDA_VISIBLE_DEVICES'] = ''
+    elif device == 'cuda' and not has_gpu():
+        raise ToolError('--device cuda: no GPU is visible; leave it out to use the CPU')
+
+
+def has_gpu() -> bool:
+    """Whether torch sees a CUDA device."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def prepare(cfg: 'Config', args: argparse.Namespace) -> None:
+    """Put the shared options into the config, and check them against the machine."""
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = str(Path('work_dirs', Path(args.config).stem))
+    if str(cfg.get('device', '')).startswith('cuda') and not has_gpu():
+        raise ToolError(f'device={cfg.device!r} in the config: no GPU is visible')
+    if args.launcher != 'none':
+        _prepare_processes(cfg, args.launcher)
+
+
+def _prepare_processes(cfg: 'Config', launcher: str) -> None:
+    import torch
+
+    if launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise ToolError(
+            '--launcher pytorch is for processes that torchrun started: use '
+            'tools/dist_train.sh CONFIG NUM_PROCESSES'
+        )
+    if launcher == 'slurm' and 'SLURM_PROCID' not in os.environ:
+        raise ToolError('--launcher slurm is for srun: use tools/slurm_train.sh')
+    num_gpus = torch.cuda.device_count() if has_gpu() else 0
+    local_rank = int(os.environ['LOCAL_RANK'])
+    if num_gpus:
+        if launcher == 'pytorch' and local_rank >= num_gpus:
+            raise ToolError(
+                f'process {local_rank + 1} of this machine needs a GPU of its own, '
+                f'{num_gpus} visible: start {num_gpus} processes'
+            )
+        return
+    if launcher != 'pytorch':
+        raise ToolError(f'--launcher {launcher} needs GPUs, and none is visible')
+    # Without a GPU the host would ask for NCCL and for CUDA device `local_rank`.  It
+    # leaves a process group alone that exists already.
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group('gloo')
+    wrapper = cfg.get('model_wrapper_cfg') or {
+        'type': 'MMDistributedDataParallel',
+        'broadcast_buffers': False,
+        'find_unused_parameters': cfg.get('find_unused_parameters', False),
+    }
+    cfg.model_wrapper_cfg = {**wrapper, 'device_ids': None}
+
+
+def enable_amp(cfg: 'Config') -> None:
+    """Turn on automatic mixed precision."""
+    if not has_gpu():
+        raise ToolError('--amp needs a GPU, and none is visible: leave out --amp')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def enable_auto_scale_lr(cfg: 'Config') -> None:
+    """Turn on the linear scaling of the learning rate with the total batch size."""
+    settings = cfg.get('auto_scale_lr')
+    if not settings or 'base_batch_size' not in settings:
+        raise ToolError(
+            '--auto-scale-lr: the config has no `auto_scale_lr.base_batch_size`, the '
+            'total batch size that its learning rate is meant for'
+        )
+    settings.enable = True
+
+
+def resume_from(cfg: 'Config', checkpoint: str) -> None:
+    """Continue a run: 'auto' is the last checkpoint of the work folder.
+
+    The data samplers are built before the host restores the checkpoint's seed, so an
+    unpinned seed is read here: the resumed run then sees the very same stream.
+    """
+    from mmengine.runner import find_latest_checkpoint
+
+    from mmdet_imbalance.cli.config import checked_file
+    from mmdet_imbalance.host import allow_resume
+
+    allow_resume()
+    cfg.resume = True
+    if checkpoint == 'auto':
+        cfg.load_from = None
+        marker = Path(cfg.work_dir, 'last_checkpoint')
+        path = find_latest_checkpoint(cfg.work_dir) if marker.is_file() else None
+    else:
+        cfg.load_from = path = checked_file(checkpoint, 'checkpoint')
+    if (
+        path is None
+        or '://' in path
+        or cfg.get('randomness', {}).get('seed') is not None
+    ):
+        return
+    seed = load_checkpoint(path).get('meta', {}).get('seed')
+    if seed is not None:
+        cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Read a checkpoint without unpickling anything but known classes."""
+    import torch
+
+    try:
+        return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ToolError(f'checkpoint {path} cannot be read: {reason}') from error
+
+
+def set_seed(cfg: 'Config', seed: int) -> None:
+    """Pin the seed of the run, and with it the streams of the data samplers."""
+    if seed < 0:
+        raise ToolError(f'--seed must not be negative, got {seed}')
+    cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
+
+
+def build_runner(cfg: 'Config') -> 'Runner':
+    """The runner of the config, with a check of class counts before the first step."""
+    from mmengine.registry import RUNNERS
+    from mmengine.runner import Runner
+
+    from mmdet_imbalance.cli.checks import ClassCountCheck
+
+    runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
+    runner.register_hook(ClassCountCheck(), priority='HIGHEST')
+    return runner
+
+
+def run(runner: 'Runner', phase: str) -> Any:
+    """Call `runner.train()` or `runner.test()`; see `LateError` for what may fail."""
+    from mmdet_imbalance.cli.checks import FirstStep
+
+    first_step = FirstStep()
+    runner.register_hook(first_step, priority='LOWEST')
+    try:
+        return getattr(runner, phase)()
+    except Exception as error:
+        if first_step.done:
+            raise LateError(str(error)) from error
+        raise

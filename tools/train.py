@@ -1,0 +1,71 @@
+"""Train a detector: the host's runner, with errors of one line."""
+
+import sys
+from collections.abc import Sequence
+
+from mmdet_imbalance.cli import (
+    add_config_arguments,
+    command_line,
+    load_config,
+    tool_parser,
+)
+from mmdet_imbalance.cli.runs import (
+    add_run_arguments,
+    build_runner,
+    choose_device,
+    enable_amp,
+    enable_auto_scale_lr,
+    prepare,
+    resume_from,
+    run,
+    set_seed,
+)
+
+
+def parse_args(argv: Sequence[str] | None = None):
+    """Options of the command line."""
+    parser = tool_parser(
+        'Train a detector.',
+        'python tools/train.py configs/aquarium/'
+        'faster-rcnn_efficientnet-lite0_concurrent-softmax_8e_aquarium.py '
+        '--data-root data/aquarium --seed 0',
+    )
+    add_config_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument('--amp', action='store_true', help='mixed precision (GPU)')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the total batch size',
+    )
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='continue from this checkpoint, or from the last one of the work folder',
+    )
+    parser.add_argument('--seed', type=int, help='seed of the run')
+    return parser.parse_args(argv)
+
+
+@command_line
+def main(argv: Sequence[str]) -> None:
+    """Train."""
+    args = parse_args(argv)
+    choose_device(args.device)
+    cfg = load_config(args)
+    prepare(cfg, args)
+    if args.amp:
+        enable_amp(cfg)
+    if args.auto_scale_lr:
+        enable_auto_scale_lr(cfg)
+    if args.seed is not None:
+        set_seed(cfg, args.seed)
+    if args.resume is not None:
+        resume_from(cfg, args.resume)
+    run(build_runner(cfg), 'train')
+
+
+if __name__ == '__main__':
+    sys.exit(main())
