@@ -12,6 +12,10 @@ from mmdet_imbalance.core.class_aware_selective import (
     class_aware_ignore,
     partial_asymmetric_loss,
 )
+from mmdet_imbalance.core.resampling import (
+    repeat_factors,
+    soft_balance_class_probs,
+)
 
 __all__ = [
     'class_aware_ignore',
@@ -19,4 +23,6 @@ __all__ = [
     'max_margin_affinity_loss',
     'partial_asymmetric_loss',
     'prototype_diversity',
+    'repeat_factors',
+    'soft_balance_class_probs',
 ]
