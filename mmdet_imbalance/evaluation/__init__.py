@@ -1,3 +1,5 @@
-"""Metrics and reports; importing the package registers the metrics."""
+"""Evaluators, metrics, reports and comparisons."""
 
-from mmdet_imbalance.evaluation import metrics  # noqa: F401
+from mmdet_imbalance.evaluation.metrics import ImbalanceCocoMetric
+
+__all__ = ['ImbalanceCocoMetric']

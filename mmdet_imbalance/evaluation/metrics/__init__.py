@@ -1,1 +1,7 @@
-"""Metrics; importing the package registers them."""
+"""Metrics that the host's runner calls; importing the package registers them."""
+
+from mmdet_imbalance.evaluation.metrics.imbalance_coco_metric import (
+    ImbalanceCocoMetric,
+)
+
+__all__ = ['ImbalanceCocoMetric']

@@ -1,0 +1,180 @@
+"""Results on disk: detections in COCO's format beside a self-contained ground truth.
+
+`PREFIX.bbox.json` is the list that every COCO tool reads. `PREFIX.gt.json` is a COCO
+annotation with what analysis needs and the list cannot hold: image paths, ancestors,
+frequency groups, training counts. An interrupted run leaves no half file.
+
+Shapes: C classes. Deviations: none (this is no method of a paper).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from mmdet_imbalance.core.atomic_write import write_text_atomically
+from mmdet_imbalance.evaluation.boxes import Detections, GroundTruth
+from mmdet_imbalance.evaluation.coco_file import read_coco
+
+RESULTS_SUFFIX = '.bbox.json'
+ANNOTATION_SUFFIX = '.gt.json'
+
+
+def write_results(
+    prefix: str | Path,
+    gt: GroundTruth,
+    detections: Detections,
+    ancestor_matrix: np.ndarray | None = None,
+    stats: object | None = None,
+) -> tuple[Path, Path]:
+    """Write detections and ground truth.
+
+    Args:
+        prefix: path without suffix.
+        gt: ground truth.
+        detections: detections.
+        ancestor_matrix: [child, ancestor], shape (C, C), bool, or None.
+        stats: `ClassStats` of the training set, or None.
+
+    Returns:
+        Path of the detections and of the ground truth.
+    """
+    results = Path(f'{prefix}{RESULTS_SUFFIX}')
+    annotation = Path(f'{prefix}{ANNOTATION_SUFFIX}')
+    write_text_atomically(
+        annotation, json.dumps(to_coco(gt, ancestor_matrix, stats), allow_nan=False)
+    )
+    write_text_atomically(
+        results, json.dumps(to_coco_results(gt, detections), allow_nan=False)
+    )
+    return results, annotation
+
+
+def to_coco_results(gt: GroundTruth, detections: Detections) -> list[dict]:
+    """Detections as COCO's list of dictionaries."""
+    columns = zip(
+        gt.image_ids()[detections.image_index].tolist(),
+        gt.category_ids[detections.labels].tolist(),
+        detections.boxes.tolist(),
+        detections.scores.tolist(),
+        strict=True,
+    )
+    names = ('image_id', 'category_id', 'bbox', 'score')
+    return [dict(zip(names, row, strict=True)) for row in columns]
+
+
+def to_coco(
+    gt: GroundTruth,
+    ancestor_matrix: np.ndarray | None = None,
+    stats: object | None = None,
+) -> dict:
+    """Ground truth as a COCO annotation; arguments as in `write_results`."""
+    categories = [
+        {'id': int(i), 'name': name}
+        for i, name in zip(gt.category_ids, gt.class_names, strict=True)
+    ]
+    for label, category in enumerate(categories):
+        if gt.freq_group is not None and gt.freq_group[label]:
+            category['frequency'] = str(gt.freq_group[label])
+        if stats is not None:
+            category['image_count'] = int(stats.img_count[label])
+            category['instance_count'] = int(stats.instance_count[label])
+        if ancestor_matrix is not None:
+            ancestors = np.flatnonzero(ancestor_matrix[label])
+            category['ancestors'] = [
+                int(gt.category_ids[a]) for a in ancestors if a != label
+            ]
+    columns = zip(
+        gt.image_ids()[gt.image_index].tolist(),
+        gt.category_ids[gt.labels].tolist(),
+        gt.boxes.tolist(),
+        gt.areas.tolist(),
+        gt.is_crowd.astype(int).tolist(),
+        gt.is_group_of.astype(int).tolist(),
+        strict=True,
+    )
+    names = ('image_id', 'category_id', 'bbox', 'area', 'iscrowd', 'is_group_of')
+    annotations = [
+        {'id': i, **dict(zip(names, row, strict=True))}
+        for i, row in enumerate(columns, start=1)
+    ]
+    return {'images': gt.images, 'categories': categories, 'annotations': annotations}
+
+
+def read_results(path: str | Path, gt: GroundTruth) -> Detections:
+    """Read COCO results that belong to a ground truth.
+
+    Raises:
+        ValueError: no JSON list, a row without its keys, an image or a category that
+            the ground truth does not have (results of another dataset), a score that
+            is not finite.
+    """
+    try:
+        with open(path, encoding='utf-8') as file:
+            rows = json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'results file not found: {path}') from None
+    except ValueError as error:
+        raise ValueError(f'{path} is no valid JSON: {error}') from None
+    if not isinstance(rows, list):
+        raise ValueError(
+            f'{path} is no COCO results file: expected a list of detections, got a '
+            f'{type(rows).__name__}. An annotation file goes to --ann-file.'
+        )
+    try:
+        image_id = np.array([row['image_id'] for row in rows], dtype=np.int64)
+        category_id = np.array([row['category_id'] for row in rows], dtype=np.int64)
+        scores = np.array([row['score'] for row in rows], dtype=np.float64)
+        boxes = np.array([row['bbox'] for row in rows], dtype=np.float64)
+        boxes = boxes.reshape(-1, 4)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is no COCO results file: every detection needs image_id, '
+            f'category_id, bbox [x, y, w, h] and score '
+            f'({type(error).__name__}: {error})'
+        ) from None
+    index = _positions(path, 'image_id', image_id, gt.image_ids())
+    labels = _positions(path, 'category_id', category_id, gt.category_ids)
+    for what, values in (('score', scores), ('bbox', boxes)):
+        bad = ~np.isfinite(values).reshape(len(rows), -1).all(axis=1)
+        if bad.any():
+            raise ValueError(
+                f'{path}: {int(bad.sum())} detections have a {what} that is not '
+                f'finite, the first one is entry {int(np.flatnonzero(bad)[0])}'
+            )
+    order = np.argsort(index, kind='stable')
+    return Detections(index, labels, boxes, scores).take(order)
+
+
+def read_results_pair(
+    results: str | Path, ann_file: str | Path | None = None
+) -> tuple[GroundTruth, Detections]:
+    """Read results and the ground truth beside them.
+
+    Args:
+        results: a results file.
+        ann_file: annotation; None takes `PREFIX.gt.json` beside `PREFIX.bbox.json`.
+    """
+    if ann_file is None:
+        if not str(results).endswith(RESULTS_SUFFIX):
+            raise ValueError(
+                f'{results} does not end in {RESULTS_SUFFIX}, so the ground truth '
+                'beside it has no known name: name it with --ann-file'
+            )
+        ann_file = str(results)[: -len(RESULTS_SUFFIX)] + ANNOTATION_SUFFIX
+    gt = read_coco(ann_file)
+    return gt, read_results(results, gt)
+
+
+def _positions(path, name, values, known) -> np.ndarray:
+    order = np.argsort(known)
+    at = np.searchsorted(known[order], values)
+    at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros_like(values)
+    found = known[at] == values if len(order) else np.zeros(len(values), dtype=bool)
+    if not found.all():
+        raise ValueError(
+            f'{path}: {int((~found).sum())} of {len(values)} detections have a {name} '
+            f'that the ground truth does not know, the first one {values[~found][0]}: '
+            'these are results of another dataset or split'
+        )
+    return at
