@@ -213,18 +213,28 @@ def test_one_object_with_two_labels_has_each_shared_ancestor_once():
     assert got['AP_fish'] == got['AP_shark'] == 0
 
 
-def test_raw_label_set_ids_mean_their_members():
+@pytest.mark.parametrize(
+    'row',
+    [
+        {'bbox_label': 3},
+        {'bbox_label': 0, 'multi_labels': [0, 2]},
+        {'bbox_label': 3, 'multi_labels': [2, 0]},
+    ],
+)
+def test_a_label_set_means_its_members(row):
     box = [10.0, 10, 50, 50]
     sample = _boxes_sample(0, [], [[*box, 0.9, 0], [*box, 0.9, 2]])
-    sample['instances'] = [{'bbox': box, 'bbox_label': 3, 'ignore_flag': 0}]
-    got = _plain(
-        run_metric(
-            ImbalanceCocoMetric(classwise=True),
-            [sample],
-            ('a', 'b', 'c'),
-            label_sets=np.array([[True, False, True]]),
-        )
-    )
+    sample['instances'] = [{'bbox': box, 'ignore_flag': 0, **row}]
+    metric = ImbalanceCocoMetric(classwise=True)
+    got = _plain(run_metric(metric, [sample], ('a', 'b', 'c'), label_sets=[[0, 2]]))
+    assert [got[f'AP_{n}'] for n in 'abc'] == pytest.approx([1, -1, 1])
+
+
+def test_packed_label_set_ids_mean_their_members():
+    box = [10.0, 10, 50, 50]
+    sample = _boxes_sample(0, [[*box, 3]], [[*box, 0.9, 0], [*box, 0.9, 2]])
+    metric = ImbalanceCocoMetric(classwise=True)
+    got = _plain(run_metric(metric, [sample], ('a', 'b', 'c'), label_sets=[[0, 2]]))
     assert [got[f'AP_{n}'] for n in 'abc'] == pytest.approx([1, -1, 1])
 
 

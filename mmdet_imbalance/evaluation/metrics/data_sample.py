@@ -5,7 +5,7 @@ pixels of the original image. Deviations from the host: besides the raw `instanc
 packed `gt_instances` serve as ground truth, so that any dataset can be evaluated.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,7 +65,7 @@ def rows_of_sample(
     sample: Mapping,
     num_classes: int,
     with_gt: bool,
-    label_sets: np.ndarray | None = None,
+    label_sets: Sequence[Sequence[int]] | None = None,
 ) -> ImageRows:
     """Columns of one data sample.
 
@@ -73,8 +73,8 @@ def rows_of_sample(
         sample: the host's data sample as a dictionary.
         num_classes: number C of classes.
         with_gt: whether the ground truth comes from the sample.
-        label_sets: members of the explicit label sets with ids from C on, bool
-            (S, C), for `instances` that refer to them.
+        label_sets: members of each explicit label set; label C + k of an annotated
+            box stands for set k.
 
     Raises:
         KeyError: no predictions, image id or ground truth.
@@ -126,7 +126,7 @@ def _ground_truth(sample, num_classes, label_sets, where) -> GroundTruthRows:
     if sample.get('instances') is not None:
         rows = _from_instances(sample['instances'], num_classes, label_sets, where)
     elif sample.get('gt_instances') is not None and 'bboxes' in sample['gt_instances']:
-        rows = _from_packed(sample, num_classes, where)
+        rows = _from_packed(sample, num_classes, label_sets, where)
     else:
         raise KeyError(NO_GROUND_TRUTH)
     _check_finite(rows.boxes, f'{where}: annotated boxes', 'check the annotation')
@@ -139,10 +139,9 @@ def _ground_truth(sample, num_classes, label_sets, where) -> GroundTruthRows:
 
 
 def _from_instances(instances, num_classes, label_sets, where) -> GroundTruthRows:
-    labels = np.array([row['bbox_label'] for row in instances], dtype=np.int64)
-    num_sets = 0 if label_sets is None else len(label_sets)
-    _check_labels(labels, num_classes + num_sets, f'{where}: annotated `labels`')
-    source, classes = _members(labels, num_classes, label_sets)
+    labels = [row['bbox_label'] for row in instances]
+    explicit = [row.get('multi_labels') for row in instances]
+    source, classes = _members(labels, explicit, num_classes, label_sets, where)
     column = lambda key: np.array(  # noqa: E731
         [bool(row.get(key, 0)) for row in instances], dtype=bool
     )[source]
@@ -155,26 +154,43 @@ def _from_instances(instances, num_classes, label_sets, where) -> GroundTruthRow
     )
 
 
-def _members(labels, num_classes, label_sets):
-    """Row and class of each label; an id from C on stands for a set of classes."""
-    if label_sets is None or not (labels >= num_classes).any():
-        return np.arange(len(labels)), labels
-    table = np.concatenate([np.eye(num_classes, dtype=bool), label_sets])
-    return np.nonzero(table[labels])
+def _members(labels, explicit, num_classes, label_sets, where):
+    """Row and class of every label of every box; shapes (m,) each.
+
+    `explicit` holds the label set of a box, or None where its label says it.
+    """
+    sets = [] if label_sets is None else label_sets
+    _check_labels(
+        np.asarray(labels, dtype=np.int64),
+        num_classes + len(sets),
+        f'{where}: annotated `labels`',
+    )
+    members = [
+        given
+        if given is not None and len(given)
+        else ([label] if label < num_classes else sets[label - num_classes])
+        for label, given in zip(labels, explicit, strict=True)
+    ]
+    source = np.repeat(np.arange(len(members)), [len(some) for some in members])
+    classes = np.array([label for some in members for label in some], dtype=np.int64)
+    _check_labels(classes, num_classes, f'{where}: annotated `labels`')
+    return source, classes
 
 
-def _from_packed(sample, num_classes, where) -> GroundTruthRows:
+def _from_packed(sample, num_classes, label_sets, where) -> GroundTruthRows:
     parts = []
     for name, is_crowd in (('gt_instances', False), ('ignored_instances', True)):
         instances = sample.get(name)
         if instances is None or 'bboxes' not in instances:
             continue
         boxes = to_numpy(instances['bboxes']).reshape(-1, 4).astype(np.float64)
-        labels = to_numpy(instances['labels']).astype(np.int64)
-        source = np.arange(len(labels))
+        labels = to_numpy(instances['labels']).tolist()
+        explicit = [None] * len(labels)
         if 'multi_labels' in instances:
-            source, labels = np.nonzero(to_numpy(instances['multi_labels']))
-        _check_labels(labels, num_classes, f'{where}: annotated `labels`')
+            explicit = [
+                np.flatnonzero(row) for row in to_numpy(instances['multi_labels'])
+            ]
+        source, labels = _members(labels, explicit, num_classes, label_sets, where)
         group = instances.get('is_group_of')
         group = np.zeros(len(boxes), bool) if group is None else to_numpy(group) > 0
         crowd = np.full(len(labels), is_crowd)
