@@ -91,7 +91,8 @@ def one_line(error: BaseException) -> str:
     hint = next((hint for rule in _RULES if (hint := rule(error, text))), None)
     if hint:
         return ' '.join(hint.split())
-    if isinstance(error, ValueError | ImportError):
+    # A message in words, as opposed to the bare key of a `KeyError`, speaks for itself.
+    if isinstance(error, ValueError | ImportError | KeyError) and ' ' in text:
         return text
     return f'{type(error).__name__}: {text} (--traceback shows where)'
 
@@ -112,8 +113,10 @@ def _missing_file(error: BaseException, text: str) -> str | None:
     if not isinstance(error, FileNotFoundError):
         return None
     named = getattr(error, 'filename', None)
-    match = re.search(r"No such file or directory: '?([^']+)'?", text)
-    name = named or (match.group(1) if match else None)
+    match = re.search(
+        r"No such file or directory: '?([^']+)'?|(\S+) can not be found", text
+    )
+    name = named or (match and (match[1] or match[2]))
     what = f'file not found: {name}' if name else text
     return (
         f'{what}. Paths are relative to the working directory; '
@@ -137,10 +140,9 @@ def _unknown_type(error: BaseException, text: str) -> str | None:
         return None
     name, scope, kind = match.groups()
     registry = _from_traceback(error.__traceback__, 'registry')
-    return (
-        f'unknown type {name!r} ({kind} registry of {scope})'
-        f'{_did_you_mean(name, _registered_names(registry))}. Types of this package '
-        "carry the prefix 'mmdet_imbalance.'"
+    suggestion = _did_you_mean(name, _registered_names(registry))
+    return f'unknown type {name!r} ({kind} registry of {scope})' + (
+        suggestion or "; types of this package carry the prefix 'mmdet_imbalance.'"
     )
 
 
@@ -169,16 +171,63 @@ def _no_gpu(error: BaseException, text: str) -> str | None:
     return None
 
 
-_RULES = (_missing_file, _port_in_use, _unknown_type, _unknown_argument, _no_gpu)
+def _unknown_optimizer(error: BaseException, text: str) -> str | None:
+    # The host inspects the class that it looked up without asking whether it is there.
+    cfg = _from_traceback(error.__traceback__, 'optimizer_cfg')
+    if 'None is not a callable' not in text or not isinstance(cfg, dict):
+        return None
+    from mmengine.registry import OPTIMIZERS
+
+    name = str(cfg.get('type'))
+    return (
+        f'unknown optimizer {name!r}{_did_you_mean(name, list(OPTIMIZERS.module_dict))}'
+    )
+
+
+def _missing_package(error: BaseException, text: str) -> str | None:
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.split('.')[0]
+    return f'the config needs the package {package!r}: pip install {package}'
+
+
+def _no_download(error: BaseException, text: str) -> str | None:
+    if type(error).__name__ not in ('URLError', 'HTTPError', 'ConnectionError'):
+        return None
+    return (
+        f'pretrained weights cannot be downloaded ({text}): put the file on this '
+        "machine and name it in the model's `init_cfg.checkpoint` or in `load_from`"
+    )
+
+
+def _no_images(error: BaseException, text: str) -> str | None:
+    if 'need at least one array to concatenate' not in text:
+        return None
+    return (
+        'a dataset has no images: either `filter_cfg` dropped them all, or no name in '
+        'its `metainfo.classes` is in the annotation file'
+    )
+
+
+_RULES = (
+    _no_images,
+    _no_download,
+    _missing_file,
+    _missing_package,
+    _port_in_use,
+    _unknown_type,
+    _unknown_argument,
+    _unknown_optimizer,
+    _no_gpu,
+)
 
 
 def _from_traceback(traceback: TracebackType | None, variable: str) -> Any:
-    """Value of a local variable in the innermost frame that builds from a config."""
+    """Value of a local variable in the innermost frame that has it."""
     value = None
     while traceback is not None:
         frame = traceback.tb_frame
-        if frame.f_code.co_name.startswith('build_') and variable in frame.f_locals:
-            value = frame.f_locals[variable]
+        value = frame.f_locals.get(variable, value)
         traceback = traceback.tb_next
     return value
 
@@ -194,6 +243,7 @@ def _registered_names(registry: Any) -> list[str]:
 
     for child in vars(own).values():
         if getattr(child, 'name', None) == registry.name and hasattr(child, 'scope'):
+            child.import_from_location()
             names += [f'{child.scope}.{name}' for name in child.module_dict]
     return names
 
@@ -219,7 +269,7 @@ def _argument_names(built: Any) -> set[str]:
 
 def _did_you_mean(name: str, known: Sequence[str]) -> str:
     """The clause '; did you mean …?', empty where nothing comes near."""
-    # A forgotten prefix is the commonest slip, and far away in letters.
-    prefixed = [candidate for candidate in known if candidate.split('.')[-1] == name]
-    close = prefixed or get_close_matches(name, known, n=1)
-    return f'; did you mean {close[0]!r}?' if close else ''
+    # Compared without prefix: forgetting it is the commonest slip.
+    bare = {candidate.split('.')[-1]: candidate for candidate in known}
+    close = get_close_matches(name.split('.')[-1], bare, n=1, cutoff=0.7)
+    return f'; did you mean {bare[close[0]]!r}?' if close else ''

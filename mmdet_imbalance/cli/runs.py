@@ -156,13 +156,21 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     """Read a checkpoint without unpickling anything but known classes."""
     import torch
 
+    from mmdet_imbalance.host import allow_resume
+
+    allow_resume()
     try:
-        return torch.load(path, map_location='cpu', weights_only=True, mmap=True)
+        checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except FileNotFoundError:
         raise
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ToolError(f'checkpoint {path} cannot be read: {reason}') from error
+        raise ToolError(
+            f'{path} is no checkpoint, or an incomplete one '
+            f'({type(error).__name__} on reading it)'
+        ) from error
+    if not isinstance(checkpoint, dict) or 'state_dict' not in checkpoint:
+        raise ToolError(f'{path} is no checkpoint of a run: it has no `state_dict`')
+    return checkpoint
 
 
 def set_seed(cfg: 'Config', seed: int) -> None:
