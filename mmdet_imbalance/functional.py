@@ -12,6 +12,12 @@ from mmdet_imbalance.core.class_aware_selective import (
     class_aware_ignore,
     partial_asymmetric_loss,
 )
+from mmdet_imbalance.core.class_weights import effective_num_weights
+from mmdet_imbalance.core.concurrent_softmax import (
+    concurrent_rate,
+    concurrent_softmax,
+    concurrent_softmax_loss,
+)
 from mmdet_imbalance.core.resampling import (
     repeat_factors,
     soft_balance_class_probs,
@@ -19,6 +25,10 @@ from mmdet_imbalance.core.resampling import (
 
 __all__ = [
     'class_aware_ignore',
+    'concurrent_rate',
+    'concurrent_softmax',
+    'concurrent_softmax_loss',
+    'effective_num_weights',
     'gaussian_affinity',
     'max_margin_affinity_loss',
     'partial_asymmetric_loss',

@@ -1,11 +1,12 @@
 """Targets that carry a set of labels for an object.
 
-Shapes: N RoIs or anchors, P positives among them, C foreground classes
-(background is index C).
+Shapes: N RoIs or anchors, P positives among them, Q pairs (row, label of the row),
+C foreground classes (background is index C).
 """
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 
@@ -27,3 +28,124 @@ class MultiLabelTarget(NamedTuple):
     labels: Tensor
     pos_inds: Tensor
     multi_labels: Tensor
+
+
+class LabelPairs(NamedTuple):
+    """The positives of a minibatch as pairs, sorted by row.
+
+    Attributes:
+        rows: row of each pair, int64 (Q,).
+        classes: label of each pair, int64 (Q,), in [0, C).
+        owner: which of the positive rows a pair belongs to, int64 (Q,), in [0, P).
+        pos_rows: the positive rows, int64 (P,).
+        num_labels: labels of each positive row, int64 (P,).
+        label_sets: label sets, closed under the ancestors, bool (P, C).
+        ignored: neither positive nor negative, bool (P, C): the descendants of a
+            row's most specific labels. None without a hierarchy.
+    """
+
+    rows: Tensor
+    classes: Tensor
+    owner: Tensor
+    pos_rows: Tensor
+    num_labels: Tensor
+    label_sets: Tensor
+    ignored: Tensor | None
+
+
+def primary_labels(target, num_classes: int) -> Tensor:
+    """One label a row, shape (N,), of any form of target; background is C.
+
+    Args:
+        target: labels (N,), dense (N, C) or (N, C + 1) with positives above 0, or a
+            tuple that starts with the labels.
+        num_classes: number C of foreground classes.
+    """
+    if isinstance(target, tuple):
+        return target[0]
+    if target.ndim == 1:
+        return target
+    foreground = target[:, :num_classes] > 0
+    return torch.where(
+        foreground.any(dim=1), foreground.int().argmax(dim=1), num_classes
+    )
+
+
+def check_integers(labels: Tensor) -> None:
+    """Raise ValueError for labels that are no integers."""
+    if labels.dtype.is_floating_point or labels.dtype == torch.bool:
+        raise ValueError(f'labels must be integers, got {labels.dtype}')
+
+
+def check_labels(labels: Tensor, num_classes: int) -> None:
+    """Raise ValueError for a label outside [0, C]; only on the CPU and in eager mode.
+
+    Args:
+        labels: int (N,).
+        num_classes: number C of foreground classes; background is C.
+    """
+    if torch.compiler.is_compiling() or labels.device.type != 'cpu' or not len(labels):
+        return
+    low, high = labels.aminmax()
+    if low < 0 or high > num_classes:
+        bad = int(low if low < 0 else high)
+        raise ValueError(
+            f'labels must be in [0, {num_classes}] (background is {num_classes}), got '
+            f'{bad}: does `num_classes` fit the class list of the dataset?'
+        )
+
+
+def label_pairs(
+    labels: Tensor,
+    num_classes: int,
+    pos_inds: Tensor | None = None,
+    label_sets: Tensor | None = None,
+    ancestors: Tensor | None = None,
+) -> LabelPairs:
+    """Pairs (row, label) of a target, with what the hierarchy implies.
+
+    Args:
+        labels: primary labels, (N,), background is C; looked at without `label_sets`.
+        num_classes: number C of foreground classes.
+        pos_inds: rows of `label_sets`; None where these are all rows.
+        label_sets: bool (P, C); rows without any label are background.
+        ancestors: bool (C, C), [child, ancestor], reflexive; None without hierarchy.
+    """
+    if label_sets is None:
+        pos_rows = (labels < num_classes).nonzero().squeeze(1)
+        of_row = labels[pos_rows]
+        if ancestors is None:
+            sets = torch.nn.functional.one_hot(of_row, num_classes).bool()
+            ignored = None
+        else:
+            sets = ancestors.index_select(0, of_row)
+            ignored = ancestors.t().index_select(0, of_row) & ~sets
+    else:
+        found = label_sets.any(dim=1).nonzero().squeeze(1)
+        sets = label_sets.index_select(0, found)
+        pos_rows = found if pos_inds is None else pos_inds[found]
+        ignored = None
+        if ancestors is not None:
+            sets, ignored = _close(sets, ancestors)
+    owner, classes = sets.nonzero(as_tuple=True)
+    return LabelPairs(
+        pos_rows[owner], classes, owner, pos_rows, sets.sum(dim=1), sets, ignored
+    )
+
+
+def _close(sets: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the ancestors of each label; the descendants of the most specific ones."""
+    owner, classes = sets.nonzero(as_tuple=True)
+    sets = _any_of_owner(ancestors.index_select(0, classes), owner, len(sets))
+    owner, classes = sets.nonzero(as_tuple=True)
+    descendants = ancestors.t().index_select(0, classes)
+    # A label is most specific when the row holds none of its descendants but itself.
+    most_specific = (descendants & sets[owner]).sum(dim=1) == 1
+    ignored = _any_of_owner(descendants[most_specific], owner[most_specific], len(sets))
+    return sets, ignored & ~sets
+
+
+def _any_of_owner(rows: Tensor, owner: Tensor, num_owners: int) -> Tensor:
+    # int32: index_add knows no bool, and a row may have more than 255 labels.
+    count = rows.new_zeros((num_owners, rows.size(1)), dtype=torch.int32)
+    return count.index_add_(0, owner, rows.int()) > 0

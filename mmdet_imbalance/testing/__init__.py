@@ -1,1 +1,1 @@
-"""Contract checks and demo inputs for authors of a method."""
+"""Helpers for those who test a loss or a head of their own."""

@@ -6,37 +6,58 @@ once, and all three methods exist.
 
 Shapes: N RoIs or anchors, C foreground classes (background is index C).
 Deviations from the host: `weight`, `avg_factor` and `reduction_override` take effect
-in every loss; rows of weight 0 are invisible, also with inf or nan logits.
+in every loss; rows of weight 0 are invisible, also with inf or nan logits and with
+any label; `class_weight` has one meaning everywhere (see `core/class_weights.py`).
 """
 
 import torch
 from torch import Tensor, nn
 
-from mmdet_imbalance.core.label_sets import MultiLabelTarget
+from mmdet_imbalance.core.class_weights import class_weight_vector, needs_class_stats
+from mmdet_imbalance.core.label_sets import (
+    MultiLabelTarget,
+    check_integers,
+    check_labels,
+    primary_labels,
+)
 from mmdet_imbalance.core.reduction import (
     check_reduction,
     hide_ignored_rows,
     weight_reduce,
 )
 
-Target = Tensor | MultiLabelTarget
+#: Labels (N,), dense multi-hot (N, C) or (N, C + 1), a `MultiLabelTarget`, or the pair
+#: (labels, quality) of the losses that want it.
+Target = Tensor | MultiLabelTarget | tuple[Tensor, Tensor]
 
 STATS_HINT = (
-    "Add `dict(type='mmdet_imbalance.ClassStatsHook')` to `custom_hooks`, or count once "
-    'with `python tools/class_stats.py CONFIG --out FILE` and write '
+    "Add `dict(type='mmdet_imbalance.ClassStatsHook')` to `custom_hooks`, or count "
+    'once with `python tools/class_stats.py CONFIG --out FILE` and write '
     "`class_stats='FILE'` in the loss."
 )
+
+__all__ = ['STATS_HINT', 'ClassificationLoss', 'Target', 'primary_labels']
 
 
 class ClassificationLoss(nn.Module):
     """Base of the classification losses; subclasses give `row_loss` and `scores`.
 
+    A subclass that derives something from class statistics calls `register_stats` at
+    the end of its constructor and gives `stats_values`.
+
     Args:
         num_classes: number C of foreground classes.
         class_stats: statistics of the training set, or the file that
-            `tools/class_stats.py` wrote; None leaves them to `ClassStatsHook`.
+            `tools/class_stats.py` wrote; None leaves them to `ClassStatsHook`. What
+            stands here wins over the hook.
         loss_weight: factor of the whole term.
         reduction: 'none', 'mean' or 'sum'.
+        class_weight: weight of each class, as a list of C numbers (the background then
+            weighs 1) or C + 1 (background last), or a rule such as
+            `dict(type='effective_num', beta=0.999)`; `core/class_weights.py` lists the
+            rules. A row's loss is multiplied by the weight of its class.
+        use_sigmoid: nothing to choose: dense heads read it from the config of the loss
+            to set their channels, so it is accepted, and must be right.
     """
 
     custom_cls_channels = True
@@ -46,6 +67,8 @@ class ClassificationLoss(nn.Module):
     target_kind = 'label'
     #: Sigmoid losses have C channels, softmax losses C + 1.
     use_sigmoid = False
+    #: A loss with a term per label weighs the terms in `row_loss` itself.
+    weighs_terms = False
 
     def __init__(
         self,
@@ -53,16 +76,41 @@ class ClassificationLoss(nn.Module):
         class_stats=None,
         loss_weight: float = 1.0,
         reduction: str = 'mean',
+        class_weight=None,
+        use_sigmoid: bool | None = None,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ValueError(f'`num_classes` must be at least 1, got {num_classes}')
+        if use_sigmoid is not None and use_sigmoid != self.use_sigmoid:
+            raise ValueError(
+                f'{type(self).__name__} is a '
+                f'{"sigmoid" if self.use_sigmoid else "softmax"} loss: write '
+                f'use_sigmoid={self.use_sigmoid}, got use_sigmoid={use_sigmoid}'
+            )
         self.num_classes = num_classes
         self.loss_weight = loss_weight
         self.reduction = check_reduction(reduction)
         # Box heads ask for their number of channels, the stock dense heads never do:
         # `get_activation` needs to know.
         self._head_knows_background = False
+        self._stat_names: list[str] = []
+        self._is_ready = True
+        self._own_stats = None if class_stats is None else self._checked(class_stats)
+        self._class_weight_rule = class_weight
+        if class_weight is None:
+            self.register_buffer('class_weight', None)
+        elif needs_class_stats(class_weight):
+            self._register_unset('class_weight', (num_classes + 1,), torch.float32)
+            if self._own_stats is not None:
+                # Not `_fill`: the subclass is not built yet.
+                rule = class_weight_vector(class_weight, num_classes, self._own_stats)
+                self.class_weight.copy_(rule)
+                self._is_ready = True
+        else:
+            # Stands in the config: no need to carry it in the checkpoint.
+            values = class_weight_vector(class_weight, num_classes)
+            self.register_buffer('class_weight', values, persistent=False)
 
     @property
     def cls_channels(self) -> int:
@@ -86,6 +134,7 @@ class ClassificationLoss(nn.Module):
         A stock dense head never asks for the number of channels and takes every
         column for a class, so there the background score is 0 at test time.
         """
+        self.check_ready()
         scores = self.scores(self.check_logits(cls_score))
         if self._head_knows_background or self.training:
             return scores
@@ -110,7 +159,8 @@ class ClassificationLoss(nn.Module):
         """Loss of a minibatch.
 
         Args:
-            cls_score: logits, shape (N, C + 1) or (N, C) for sigmoid losses.
+            cls_score: logits, shape (N, C + 1) or (N, C) for sigmoid losses; nan gives
+                a nan loss.
             target: as `target_kind` says; labels (N,) always work.
             weight: per row, shape (N,); rows of weight 0 are invisible.
             avg_factor: divisor of the summed loss.
@@ -120,8 +170,12 @@ class ClassificationLoss(nn.Module):
             Scalar, or (N,) with reduction 'none'.
         """
         reduction = check_reduction(reduction_override or self.reduction)
+        self.check_ready()
         logits = hide_ignored_rows(self.check_logits(cls_score), weight)
+        target = self.check_target(target, len(logits), weight)
         loss = self.row_loss(logits, target)
+        if self.class_weight is not None and not self.weighs_terms:
+            loss = loss * self.row_class_weight(target).to(loss.dtype)
         return self.loss_weight * weight_reduce(loss, weight, reduction, avg_factor)
 
     # --- what a subclass gives ---------------------------------------------------
@@ -133,7 +187,100 @@ class ClassificationLoss(nn.Module):
         """Test-time scores, shape (N, C + 1), background last."""
         raise NotImplementedError
 
+    def stats_values(self, stats) -> dict:
+        """Value of every registered statistic, by name; extend in a subclass."""
+        if 'class_weight' not in self._stat_names:
+            return {}
+        rule = self._class_weight_rule
+        return {'class_weight': class_weight_vector(rule, self.num_classes, stats)}
+
+    def stats_changed(self) -> None:
+        """Called after the statistics were set or loaded: renew what is derived."""
+
+    # --- class statistics ----------------------------------------------------------
+    def register_stats(self, **shapes: tuple[int, ...]) -> None:
+        """Declare persistent buffers that come from class statistics.
+
+        They are in the checkpoint, so a model that was trained with statistics can be
+        tested without. Until statistics come they are nan and the loss refuses to run.
+
+        Args:
+            **shapes: shape of each buffer, by name.
+        """
+        for name, shape in shapes.items():
+            self._register_unset(name, shape, torch.float32)
+        if self._own_stats is not None:
+            self._fill(self.stats_values(self._own_stats))
+
+    def set_class_stats(self, stats) -> None:
+        """Take the statistics of the training set (`ClassStatsHook` calls this).
+
+        No effect where the config of the loss names statistics of its own.
+        """
+        stats = self._checked(stats)
+        if self._own_stats is None:
+            self._fill(self.stats_values(stats))
+
+    def check_ready(self) -> None:
+        """Raise RuntimeError, saying what to do, while statistics are missing."""
+        if not self._is_ready:
+            raise RuntimeError(
+                f'{type(self).__name__} needs class statistics '
+                f'({", ".join(self._stat_names)}) and has none. {STATS_HINT}'
+            )
+
+    def _register_unset(self, name: str, shape, dtype: torch.dtype) -> None:
+        self.register_buffer(name, torch.full(tuple(shape), torch.nan, dtype=dtype))
+        self._stat_names.append(name)
+        self._is_ready = False
+
+    def _checked(self, stats):
+        if not hasattr(stats, 'instance_count'):
+            from mmdet_imbalance.core.class_stats import ClassStats
+
+            stats = ClassStats.load(stats)
+        if len(stats.instance_count) != self.num_classes:
+            raise ValueError(
+                f'{type(self).__name__} has num_classes={self.num_classes}, but the '
+                f'class statistics are of {len(stats.instance_count)} classes: they '
+                'belong to another dataset'
+            )
+        return stats
+
+    @torch.no_grad()
+    def _fill(self, values: dict) -> None:
+        for name in values:
+            buffer = getattr(self, name)
+            buffer.copy_(torch.as_tensor(values[name], dtype=buffer.dtype))
+        self._renew()
+
+    def _renew(self) -> None:
+        self._is_ready = not any(
+            bool(getattr(self, name).isnan().any()) for name in self._stat_names
+        )
+        if self._is_ready:
+            self.stats_changed()
+
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        super()._load_from_state_dict(*args, **kwargs)
+        self._renew()
+
     # --- shared -------------------------------------------------------------------
+    def row_class_weight(self, target: Target) -> Tensor:
+        """Class weight of each row, shape (N,): the mean over the row's label set."""
+        weight = self.class_weight
+        if isinstance(target, Tensor) and target.ndim == 2:
+            labels, sets, rows = None, (target > 0), None
+        elif isinstance(target, MultiLabelTarget):
+            labels, rows, sets = target
+        else:
+            return weight[primary_labels(target, self.num_classes)]
+        sets = sets.to(weight.dtype)
+        num = sets.sum(dim=1)
+        mean = (sets @ weight[: sets.size(1)]) / num.clamp(min=1)
+        mean = torch.where(num > 0, mean, weight[-1])
+        return mean if rows is None else weight[labels].index_copy(0, rows, mean)
+
     def check_logits(self, cls_score: Tensor) -> Tensor:
         """Upcast to float32 (float64 stays) after checking the shape."""
         if cls_score.ndim != 2 or cls_score.size(1) != self.cls_channels:
@@ -145,21 +292,35 @@ class ClassificationLoss(nn.Module):
             )
         return cls_score if cls_score.dtype == torch.float64 else cls_score.float()
 
+    def check_target(
+        self, target: Target, num_rows: int, weight: Tensor | None
+    ) -> Target:
+        """Check lengths and labels; ignored rows become background, whatever they say.
+
+        The values are looked at on the CPU only: on a GPU that would stop the stream.
+        """
+        labels = target[0] if isinstance(target, tuple) else target
+        if len(labels) != num_rows:
+            raise ValueError(
+                f'`target` must have a row for each of the {num_rows} rows of '
+                f'`cls_score`, got {len(labels)}'
+            )
+        if labels.ndim != 1:
+            return target
+        check_integers(labels)
+        labels = labels.long()
+        if weight is not None and weight.ndim == 1:
+            labels = labels.where(weight != 0, self.num_classes)
+        check_labels(labels, self.num_classes)
+        if not isinstance(target, tuple):
+            return labels
+        if isinstance(target, MultiLabelTarget):
+            return target._replace(labels=labels)
+        return (labels, *target[1:])
+
     def extra_repr(self) -> str:
         """Arguments in `repr`."""
-        return (
-            f'num_classes={self.num_classes}, loss_weight={self.loss_weight}, '
-            f'reduction={self.reduction!r}'
-        )
-
-
-def primary_labels(target: Target, num_classes: int) -> Tensor:
-    """One label a row, shape (N,), of any form of target; background is C."""
-    if isinstance(target, MultiLabelTarget):
-        return target.labels
-    if target.ndim == 1:
-        return target
-    foreground = target[:, :num_classes]
-    return torch.where(
-        foreground.any(dim=1), foreground.int().argmax(dim=1), num_classes
-    )
+        text = f'num_classes={self.num_classes}, loss_weight={self.loss_weight}, '
+        if self._class_weight_rule is not None:
+            text += f'class_weight={self._class_weight_rule!r:.80}, '
+        return text + f'reduction={self.reduction!r}'

@@ -1,0 +1,356 @@
+"""Concurrent softmax: classes that may hold together do not suppress each other.
+
+Peng et al., "Large-Scale Object Detection in the Wild from Imbalanced Multi-Labels",
+CVPR 2020, https://arxiv.org/abs/2005.08455, section 3.2:
+
+    L = - sum_i y_i log s_i
+    s_i = exp(z_i) / (sum_{j != i} (1 - y_j)(1 - r_ij) exp(z_j) + exp(z_i))
+
+and without the y_j at test time.
+
+Shapes: N RoIs or anchors, C foreground classes (background is index C), Q pairs (row,
+label of the row). r is (C, C), [i, j]; its diagonal is 0, and so are the row and the
+column of the background.
+
+Deviations: the direction of r is not stated where we could read the paper; ours is
+r_ij = P(j | i) and can be turned. Whether a row's sum is divided by its number of
+labels is not stated either: `label_reduction`.
+
+Everything is a logsumexp of z_j + log(1 - r_ij): exact for logits of +-200 and r = 1.
+The work is Q x (C + 1), never N x C x C.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
+
+LABEL_REDUCTIONS = ('sum', 'mean')
+DIRECTIONS = ('given_row', 'given_col')
+
+
+def concurrent_rate(
+    pair_count: Tensor, instance_count: Tensor, direction: str = 'given_row'
+) -> Tensor:
+    """How often an object of one class bears another as well.
+
+    Args:
+        pair_count: objects that bear both classes, (C, C); the diagonal is ignored.
+        instance_count: objects that bear the class, (C,).
+        direction: 'given_row': r[i, j] = n(i and j) / n(i), an object labelled i also
+            bears j; 'given_col': r[i, j] = n(i and j) / n(j).
+
+    Returns:
+        (C, C) in [0, 1], zero diagonal; a class without objects gives 0.
+
+    Raises:
+        ValueError: shapes that do not fit, negative counts, more common objects than
+            objects.
+    """
+    if direction not in DIRECTIONS:
+        raise ValueError(f'`direction` must be one of {DIRECTIONS}, got {direction!r}')
+    pairs = torch.as_tensor(pair_count)
+    dtype = torch.float64 if pairs.dtype == torch.float64 else torch.float32
+    pairs = pairs.double()
+    num = torch.as_tensor(instance_count, device=pairs.device).double()
+    if num.ndim != 1 or pairs.shape != (len(num), len(num)):
+        raise ValueError(
+            '`pair_count` must have shape (C, C) and `instance_count` (C,), got '
+            f'{tuple(pairs.shape)} and {tuple(num.shape)}'
+        )
+    divisor = num[:, None] if direction == 'given_row' else num[None, :]
+    rate = torch.where(divisor > 0, pairs / divisor.clamp(min=1e-12), 0.0)
+    rate = rate.fill_diagonal_(0.0)
+    off_diagonal = pairs.clone().fill_diagonal_(0.0)
+    bad = (
+        ~((rate >= 0) & (rate <= 1))
+        | (off_diagonal > 0) & (divisor <= 0)
+        | ~(num >= 0)[:, None]
+    )
+    if bad.any():
+        i, j = divmod(int(bad.flatten().int().argmax()), len(num))
+        raise ValueError(
+            '`pair_count` must be in [0, `instance_count`], got '
+            f'{float(pairs[i, j]):g} '
+            f'objects of both classes {i} and {j}, which have {float(num[i]):g} and '
+            f'{float(num[j]):g} objects'
+        )
+    return rate.to(dtype)
+
+
+def log_keep_matrix(rate: Tensor) -> Tensor:
+    """log(1 - r) with zeros for diagonal and background, (C, C) to (C + 1, C + 1).
+
+    Raises:
+        ValueError: not a square matrix, or values outside [0, 1]. Looked at in eager
+            mode only.
+    """
+    if rate.ndim != 2 or rate.size(0) != rate.size(1):
+        raise ValueError(
+            f'`concurrent_rate` must have shape (C, C), got {tuple(rate.shape)}'
+        )
+    rate = rate if rate.dtype == torch.float64 else rate.float()
+    off_diagonal = ~torch.eye(len(rate), dtype=torch.bool, device=rate.device)
+    rate = rate.where(off_diagonal, 0.0)
+    if not torch.compiler.is_compiling():
+        bad = ~((rate >= 0) & (rate <= 1))
+        if bad.any():
+            i, j = divmod(int(bad.flatten().int().argmax()), len(rate))
+            raise ValueError(
+                '`concurrent_rate` must be in [0, 1], got '
+                f'{float(rate[i, j])} at [{i}, {j}]'
+            )
+    return F.pad(torch.log1p(-rate), (0, 1, 0, 1))
+
+
+def concurrent_softmax_loss(
+    logits: Tensor,
+    target: Tensor,
+    concurrent_rate: Tensor | None = None,
+    label_reduction: str = 'sum',
+    ignore: Tensor | None = None,
+) -> Tensor:
+    """Concurrent softmax loss of each row.
+
+    Args:
+        logits: (N, C + 1), background last; nan gives nan.
+        target: int (N,) in [0, C], or multi-hot (N, C + 1) with at least one label a
+            row, whose background column excludes all others.
+        concurrent_rate: (C, C) in [0, 1], the diagonal is ignored; None is 0.
+        label_reduction: 'sum' over the labels of a row, or 'mean'.
+        ignore: bool (N, C + 1), classes that are neither positive nor negative for
+            the row (descendants of its labels); a positive is never ignored.
+
+    Returns:
+        (N,), float32 (float64 for float64 logits). Differentiable once.
+    """
+    _check_label_reduction(label_reduction)
+    logits = _check_logits(logits)
+    num_classes = logits.size(1) - 1
+    log_keep = None if concurrent_rate is None else _log_keep(concurrent_rate, logits)
+    if target.shape == logits.shape:
+        labels, sets = None, _check_multi_hot(target)[:, :-1]
+    elif target.shape == logits.shape[:1]:
+        check_integers(target)
+        labels, sets = target.long(), None
+        check_labels(labels, num_classes)
+    else:
+        raise ValueError(
+            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
+            f'{tuple(target.shape)}'
+        )
+    if ignore is not None and ignore.shape != logits.shape:
+        raise ValueError(
+            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
+        )
+    if ignore is not None and sets is None:
+        sets = F.one_hot(labels, num_classes + 1)[:, :-1].bool()
+    return concurrent_softmax_terms(
+        logits, labels, None, sets, log_keep, ignore, None, None, label_reduction
+    )
+
+
+def concurrent_softmax(logits: Tensor, concurrent_rate: Tensor | None = None) -> Tensor:
+    """Test-time scores; the background competes with every class.
+
+    Args:
+        logits: (N, C + 1), background last; nan gives a row of nan.
+        concurrent_rate: (C, C) in [0, 1], the diagonal is ignored; None is 0.
+
+    Returns:
+        (N, C + 1) in [0, 1], float32 (float64 for float64 logits). Rows do not sum to
+        1 where classes are concurrent.
+    """
+    logits = _check_logits(logits)
+    if concurrent_rate is None:
+        return logits.softmax(dim=1)
+    return concurrent_softmax_scores(logits, _log_keep(concurrent_rate, logits).exp())
+
+
+def concurrent_softmax_scores(logits: Tensor, keep: Tensor) -> Tensor:
+    """`concurrent_softmax` with the ready factors 1 - r, (C + 1, C + 1)."""
+    # All terms are positive, so a product of matrices loses nothing but what
+    # underflows: float64 holds a spread of 700, where float32 ends at 87.
+    logits64 = logits.double()
+    top = logits64.amax(dim=1, keepdim=True)
+    exp = (logits64 - top).clamp(min=-700.0).exp()
+    return (exp / (exp @ keep.double().t())).to(logits.dtype)
+
+
+def concurrent_softmax_terms(
+    logits: Tensor,
+    labels: Tensor | None,
+    pos_inds: Tensor | None,
+    label_sets: Tensor | None,
+    log_keep: Tensor | None,
+    ignore: Tensor | None,
+    ancestors: Tensor | None,
+    class_weight: Tensor | None,
+    label_reduction: str,
+) -> Tensor:
+    """The loss for every form of target, (N,); arguments are not checked.
+
+    Args:
+        logits: (N, C + 1), float32 or float64.
+        labels: (N,); looked at without `label_sets` only.
+        pos_inds: rows of `label_sets`, (P,); None where these are all rows.
+        label_sets: bool (P, C), or None.
+        log_keep: see `log_keep_matrix`; None is r = 0.
+        ignore: bool (N, C + 1), or None.
+        ancestors: bool (C, C), [child, ancestor], reflexive: ancestors of a label
+            become labels, its descendants are ignored.
+        class_weight: weight of each term, (C + 1,).
+        label_reduction: 'sum' or 'mean'.
+    """
+    if label_sets is None and ancestors is None and ignore is None:
+        # One label a row: cross-entropy of shifted logits, with no work of our own.
+        shifted = logits
+        if log_keep is not None:
+            shifted = log_keep.to(logits.dtype).index_select(0, labels).add_(logits)
+        loss = F.cross_entropy(shifted, labels, reduction='none')
+        return loss if class_weight is None else loss * class_weight[labels]
+    return _set_terms(
+        logits,
+        labels,
+        pos_inds,
+        label_sets,
+        log_keep,
+        ignore,
+        ancestors,
+        class_weight,
+        label_reduction == 'mean',
+    )[0]
+
+
+# The number of pairs depends on the data, which a compiler cannot trace: an operator of
+# its own, with the gradient in closed form, keeps graphs whole and saves temporaries.
+@torch.library.custom_op('mmdet_imbalance::concurrent_softmax_sets', mutates_args=())
+def _set_terms(
+    logits: Tensor,
+    labels: Tensor | None,
+    pos_inds: Tensor | None,
+    label_sets: Tensor | None,
+    log_keep: Tensor | None,
+    ignore: Tensor | None,
+    ancestors: Tensor | None,
+    class_weight: Tensor | None,
+    is_mean: bool,
+) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and its gradient (N, C + 1)."""
+    num_classes = logits.size(1) - 1
+    if ignore is None:
+        grad = F.log_softmax(logits, dim=1)
+    else:
+        blocked = ignore.clone()
+        blocked[:, -1] = False
+        grad = F.log_softmax(logits.masked_fill(blocked, -torch.inf), dim=1)
+    # 1. All rows as background rows: plain cross-entropy.
+    loss = -grad[:, -1]
+    grad.exp_()[:, -1] -= 1.0
+    if class_weight is not None:
+        loss, grad = loss * class_weight[-1], grad.mul_(class_weight[-1])
+    # 2. The positive rows instead: a cross-entropy for each label, in which the other
+    #    labels of the row and what is ignored do not occur.
+    pairs = label_pairs(labels, num_classes, pos_inds, label_sets, ancestors)
+    out = pairs.label_sets
+    if pairs.ignored is not None:
+        out = out | pairs.ignored
+    if ignore is not None:
+        out = F.pad(out, (0, 1)) | ignore.index_select(0, pairs.pos_rows)
+    else:
+        out = F.pad(out, (0, 1))
+    terms = logits.index_select(0, pairs.rows)
+    own = terms.gather(1, pairs.classes[:, None])
+    if log_keep is not None:
+        terms += log_keep.to(logits.dtype).index_select(0, pairs.classes)
+    terms.masked_fill_(out.index_select(0, pairs.owner), -torch.inf)
+    terms.scatter_(1, pairs.classes[:, None], own)
+    terms = F.log_softmax(terms, dim=1)
+    share = logits.new_ones(len(pairs.rows))
+    if is_mean:
+        share = share / pairs.num_labels[pairs.owner]
+    if class_weight is not None:
+        share = share * class_weight[pairs.classes]
+    term = -terms.gather(1, pairs.classes[:, None]).squeeze(1) * share
+    loss = loss.index_fill(0, pairs.pos_rows, 0.0).index_add_(0, pairs.rows, term)
+    terms.exp_().scatter_add_(
+        1,
+        pairs.classes[:, None],
+        -torch.ones_like(pairs.classes[:, None], dtype=terms.dtype),
+    )
+    grad.index_fill_(0, pairs.pos_rows, 0.0)
+    grad.index_add_(0, pairs.rows, terms.mul_(share[:, None]))
+    return loss, grad
+
+
+@_set_terms.register_fake
+def _(logits, labels, pos_inds, label_sets, log_keep, ignore, ancestors, weight, mean):
+    return logits.new_empty(len(logits)), torch.empty_like(logits)
+
+
+@torch.library.custom_op('mmdet_imbalance::scale_rows', mutates_args=())
+def _scale_rows(matrix: Tensor, factor: Tensor) -> Tensor:
+    """Product with a factor a row. No second derivative: it raises, rather than lie."""
+    return matrix * factor[:, None]
+
+
+@_scale_rows.register_fake
+def _(matrix, factor):
+    return torch.empty_like(matrix)
+
+
+def _set_terms_setup(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _set_terms_backward(ctx, grad_loss, _):
+    (grad,) = ctx.saved_tensors
+    grad_logits = None if grad_loss is None else _scale_rows(grad, grad_loss)
+    return grad_logits, *[None] * 8
+
+
+_set_terms.register_autograd(_set_terms_backward, setup_context=_set_terms_setup)
+
+
+def _check_label_reduction(label_reduction: str) -> None:
+    if label_reduction not in LABEL_REDUCTIONS:
+        raise ValueError(
+            f'`label_reduction` must be one of {LABEL_REDUCTIONS}, got '
+            f'{label_reduction!r}'
+        )
+
+
+def _check_logits(logits: Tensor) -> Tensor:
+    if logits.ndim != 2 or logits.size(1) < 2:
+        raise ValueError(
+            f'`logits` must have shape (N, C + 1), got {tuple(logits.shape)}'
+        )
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _log_keep(rate: Tensor, logits: Tensor) -> Tensor:
+    log_keep = log_keep_matrix(rate.to(logits.device))
+    if len(log_keep) != logits.size(1):
+        raise ValueError(
+            f'`concurrent_rate` is of {len(rate)} classes, but `logits` of '
+            f'{logits.size(1) - 1} classes and the background'
+        )
+    return log_keep.to(logits.dtype)
+
+
+def _check_multi_hot(target: Tensor) -> Tensor:
+    sets = target > 0
+    if torch.compiler.is_compiling():
+        return sets
+    num = sets.sum(dim=1)
+    bad = (num == 0) | (sets[:, -1] & (num > 1))
+    if bad.any():
+        row = int(bad.int().argmax())
+        what = 'no label' if num[row] == 0 else 'the background and other labels'
+        raise ValueError(
+            '`target` must hold, in each row, foreground labels or the background '
+            f'alone, but row {row} has {what}'
+        )
+    return sets
