@@ -1,0 +1,316 @@
+"""Long-tailed, multi-label detection data that need no download.
+
+Glyphs from the fonts in matplotlib's wheel on textured backgrounds: 68 leaf classes in
+a tree of 82, Zipf frequencies, and homoglyphs (Latin A, Greek Alpha, Cyrillic A) as
+classes that truly hold together for one object.
+
+Shapes: C classes; boxes are x1, y1, x2, y2 in pixels, x2 and y2 one past the last.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from mmdet.datasets import BaseDetDataset
+
+from mmdet_imbalance.core.label_index import LabelIndex
+from mmdet_imbalance.datasets.glyph_cache import GlyphCache, content_key
+from mmdet_imbalance.datasets.glyph_renderer import GlyphScene, stream
+from mmdet_imbalance.datasets.glyph_vocabulary import (
+    CLASSES,
+    NUM_LEAVES,
+    ancestor_matrix,
+    class_palette,
+    concurrent_leaves,
+    zipf_probs,
+)
+from mmdet_imbalance.registry import DATASETS
+
+
+@DATASETS.register_module()
+class GlyphDataset(BaseDetDataset):
+    """Generated images of glyphs; image `i` is a pure function of `(seed, i)`.
+
+    The pipeline has no loading step: the dataset hands the image over in memory. With
+    a cache folder `img_path` names a real file, which the host's visualisation reads.
+
+    Each instance carries `bbox`, `bbox_label`, `ignore_flag`, `object_id` (objects of
+    an image, from 0) and `true_labels` (all leaves that the glyph can be, whatever was
+    annotated; what a fair evaluation needs). Inner nodes of the tree are classes that
+    no instance is annotated with; they follow from `ancestor_matrix`.
+
+    Args:
+        num_images: any number; the first k images do not depend on it.
+        seed: of everything that is drawn at random.
+        image_size: side of the square images, pixels.
+        glyph_size: smallest and largest longer side of a glyph, pixels.
+        objects_per_image: smallest and largest number of glyphs.
+        max_rotation: of a glyph to either side, degrees.
+        imbalance_factor: largest over smallest class frequency of the leaves, Zipf in
+            between; 1 is balanced.
+        frequency_seed: which leaf is how frequent; give training and test sets the
+            same.
+        annotate: 'all' annotates an object with every leaf that looks like it; 'one'
+            with a single one of them, at random in proportion to their frequency.
+        complete_fraction: with 'one', fraction of objects that are annotated with all
+            nevertheless: what teaches which classes are concurrent.
+        label_noise: fraction of objects annotated with a single wrong leaf.
+        label_format: 'rows' gives an object with k labels k instances with the same
+            box, in random order, as Open Images does, so that any stock pipeline
+            works; 'sets' gives one instance whose `bbox_label` is C + k, an index
+            into `metainfo['label_sets']`, and `multi_labels`, for pipelines that end
+            in `mmdet_imbalance.PackMultiLabelDetInputs`.
+        cache_dir: folder for rendered images; None renders anew each time.
+        metainfo: `classes` may name a part of the vocabulary: other labels are
+            dropped, the glyphs stay in the picture.
+        filter_cfg: the host's `filter_empty_gt` and `min_size`; training only.
+        pipeline: the host's.
+        test_mode: the host's; keeps images without instances.
+        lazy_init: the host's.
+        indices: the host's: only the first or these images.
+        serialize_data: the host's.
+        max_refetch: the host's.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        seed: int = 0,
+        *,
+        image_size: int = 192,
+        glyph_size: tuple[int, int] = (20, 52),
+        objects_per_image: tuple[int, int] = (3, 7),
+        max_rotation: float = 12.0,
+        imbalance_factor: float = 100.0,
+        frequency_seed: int = 0,
+        annotate: str = 'all',
+        complete_fraction: float = 0.0,
+        label_noise: float = 0.0,
+        label_format: str = 'rows',
+        cache_dir: str | Path | None = None,
+        metainfo: dict | None = None,
+        filter_cfg: dict | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        max_refetch: int = 1000,
+    ) -> None:
+        _check_at_least('num_images', num_images, 0)
+        _check_at_least('seed', seed, 0)
+        _check_choice('annotate', annotate, ('all', 'one'))
+        _check_choice('label_format', label_format, ('rows', 'sets'))
+        _check_fraction('complete_fraction', complete_fraction)
+        _check_fraction('label_noise', label_noise)
+        if annotate == 'all' and complete_fraction:
+            raise ValueError(
+                "`complete_fraction` belongs to annotate='one'; with 'all' every "
+                f'object is complete, got {complete_fraction}'
+            )
+        self.num_images = num_images
+        self.seed = seed
+        self.scene = GlyphScene(
+            image_size, tuple(glyph_size), tuple(objects_per_image), max_rotation
+        )
+        self.leaf_probs = zipf_probs(imbalance_factor, frequency_seed)
+        self.annotate = annotate
+        self.complete_fraction = complete_fraction
+        self.label_noise = label_noise
+        self.label_format = label_format
+        self._concurrent = concurrent_leaves()
+        self._cache = None
+        if cache_dir is not None:
+            key = content_key(
+                scene=asdict(self.scene),
+                seed=seed,
+                imbalance_factor=float(imbalance_factor),
+                frequency_seed=frequency_seed,
+            )
+            self._cache = GlyphCache(Path(cache_dir) / key)
+        metainfo = self._complete_metainfo(dict(metainfo or {}))
+        super().__init__(
+            metainfo=metainfo,
+            filter_cfg=filter_cfg,
+            pipeline=list(pipeline),
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            indices=indices,
+            serialize_data=serialize_data,
+            max_refetch=max_refetch,
+        )
+
+    # --- what the host asks ------------------------------------------------------
+    def load_data_list(self) -> list[dict]:
+        """One record an image; renders masks, but no image."""
+        objects = self._cache.read_objects(self.num_images) if self._cache else None
+        if objects is None:
+            objects = [self._objects(index) for index in range(self.num_images)]
+            if self._cache:
+                self._cache.write_objects(objects)
+        return [self._record(index, found) for index, found in enumerate(objects)]
+
+    def filter_data(self) -> list[dict]:
+        """Records that `filter_cfg` leaves; all of them in test mode."""
+        if self.test_mode or not self.filter_cfg:
+            return self.data_list
+        unknown = set(self.filter_cfg) - {'filter_empty_gt', 'min_size'}
+        if unknown:
+            raise ValueError(
+                '`filter_cfg` knows filter_empty_gt and min_size, '
+                f'got {sorted(unknown)}'
+            )
+        drop_empty = self.filter_cfg.get('filter_empty_gt', False)
+        min_size = self.filter_cfg.get('min_size', 0)
+        return [
+            record
+            for record in self.data_list
+            if (record['instances'] or not drop_empty) and record['width'] >= min_size
+        ]
+
+    def prepare_data(self, idx: int):
+        """Record and image of position `idx`, through the pipeline."""
+        record = self.get_data_info(idx)
+        record['img'] = self.image(record['img_id'])
+        record['img_shape'] = record['ori_shape'] = record['img'].shape[:2]
+        record['scale_factor'] = (1.0, 1.0)
+        return self.pipeline(record)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Labels in [0, C) of every instance; a label set gives all of its labels."""
+        instances = self.get_data_info(idx)['instances']
+        return [label for instance in instances for label in labels_of(instance)]
+
+    # --- beyond the host ---------------------------------------------------------
+    def image(self, img_id: int) -> np.ndarray:
+        """Image `img_id` (not a position in a filtered set), (H, W, 3) uint8, BGR."""
+        if not 0 <= img_id < self.num_images:
+            raise IndexError(
+                f'`img_id` must be in [0, {self.num_images}), got {img_id}'
+            )
+        size = self.scene.image_size
+        image = self._cache.read_image(img_id, size) if self._cache else None
+        if image is None:
+            glyphs = self.scene.glyphs(self.seed, img_id, self.leaf_probs)
+            image = self.scene.image(self.seed, img_id, glyphs)
+            if self._cache:
+                self._cache.write_image(img_id, image)
+        return image
+
+    def label_index(self) -> LabelIndex:
+        """Labels of all images, and which of them are on one object."""
+        rows = [
+            (idx, label, instance['object_id'])
+            for idx in range(len(self))
+            for instance in self.get_data_info(idx)['instances']
+            for label in labels_of(instance)
+        ]
+        image, labels, objects = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+        ptr = np.searchsorted(image, np.arange(len(self) + 1))
+        return LabelIndex(ptr, labels, np.zeros(len(rows), dtype=bool), objects)
+
+    # --- parts -------------------------------------------------------------------
+    def _complete_metainfo(self, metainfo: dict) -> dict:
+        """Add classes, ancestors, palette and label sets; lists, so `==` works."""
+        classes = tuple(metainfo.get('classes', CLASSES))
+        unknown = [name for name in classes if name not in CLASSES]
+        if unknown or len(set(classes)) != len(classes):
+            raise ValueError(
+                f'`metainfo["classes"]` must be distinct names of the vocabulary, '
+                f'got {unknown or classes}; see '
+                'mmdet_imbalance.datasets.glyph_vocabulary.CLASSES'
+            )
+        chosen = [CLASSES.index(name) for name in classes]
+        self._new_label = {old: new for new, old in enumerate(chosen)}
+        palette = class_palette()
+        self._label_sets = [
+            labels
+            for leaf in range(NUM_LEAVES)
+            if leaf in self._new_label
+            and len(labels := self._known((leaf, *self._concurrent[leaf]))) > 1
+        ]
+        self._set_id = {
+            labels: len(classes) + i for i, labels in enumerate(self._label_sets)
+        }
+        metainfo.setdefault('palette', [palette[old] for old in chosen])
+        metainfo['classes'] = classes
+        metainfo['ancestor_matrix'] = ancestor_matrix()[np.ix_(chosen, chosen)].tolist()
+        metainfo['label_sets'] = [list(labels) for labels in self._label_sets]
+        return metainfo
+
+    def _known(self, leaves: Sequence[int]) -> tuple[int, ...]:
+        """Distinct labels in the chosen classes, the order kept."""
+        new = self._new_label
+        return tuple(dict.fromkeys(new[leaf] for leaf in leaves if leaf in new))
+
+    def _objects(self, index: int) -> list[list[int]]:
+        """Drawn leaf and box of every object: label, x1, y1, x2, y2."""
+        glyphs = self.scene.glyphs(self.seed, index, self.leaf_probs)
+        return [[glyph.label, *glyph.box] for glyph in glyphs]
+
+    def _record(self, index: int, objects: list[list[int]]) -> dict:
+        size = self.scene.image_size
+        annotation = stream(self.seed, index, 'annotation')
+        noise = stream(self.seed, index, 'noise')
+        instances = []
+        for object_id, (leaf, *box) in enumerate(objects):
+            is_complete = annotation.random() < self.complete_fraction
+            is_wrong = noise.random() < self.label_noise
+            others = np.delete(np.arange(NUM_LEAVES), self._concurrent[leaf])
+            wrong = int(noise.choice(others))
+            if is_wrong:
+                leaves = (wrong,)
+            elif self.annotate == 'all' or is_complete:
+                leaves = (leaf, *self._concurrent[leaf])
+            else:
+                leaves = (leaf,)
+            labels = self._known(leaves)
+            shared = {
+                'bbox': [float(v) for v in box],
+                'ignore_flag': 0,
+                'object_id': object_id,
+                'true_labels': sorted(self._known(self._concurrent[leaf])),
+            }
+            # Drawn whether needed or not: `label_format` must not move the stream.
+            order = annotation.permutation(len(labels))
+            if not labels:
+                continue
+            if self.label_format == 'rows':
+                rows = [{**shared, 'bbox_label': labels[i]} for i in order]
+                instances.extend(rows)
+            else:
+                bbox_label = self._set_id.get(labels, labels[0])
+                row = {'bbox_label': bbox_label, 'multi_labels': sorted(labels)}
+                instances.append({**shared, **row})
+        name = f'glyphs-{self.seed}-{index:07d}.png'
+        path = str(self._cache.image_path(index)) if self._cache else name
+        return {
+            'img_id': index,
+            'img_path': path,
+            'height': size,
+            'width': size,
+            'instances': instances,
+        }
+
+
+def labels_of(instance: dict) -> list[int]:
+    """All labels in [0, C) that an instance is annotated with."""
+    return instance.get('multi_labels') or [instance['bbox_label']]
+
+
+def _check_at_least(name: str, value: int, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(
+            f'`{name}` must be an integer of at least {least}, got {value!r}'
+        )
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f'`{name}` must be one of {choices}, got {value!r}')
+
+
+def _check_fraction(name: str, value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f'`{name}` must be a fraction in [0, 1], got {value}')
