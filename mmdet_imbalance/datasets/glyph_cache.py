@@ -14,18 +14,20 @@ import cv2
 import numpy as np
 
 from mmdet_imbalance.core.atomic_write import atomic_path
+from mmdet_imbalance.datasets.glyph_vocabulary import LEAVES
 
 #: To be raised whenever the same arguments would give other pixels or boxes.
 RENDERER_VERSION = 1
 
 
 def content_key(**arguments) -> str:
-    """Name of the folder for these arguments and these versions of the renderers."""
+    """Name of the folder for these arguments, vocabulary and versions of renderers."""
     import matplotlib
     import PIL
 
     versions = (cv2.__version__, np.__version__, matplotlib.__version__)
     arguments['versions'] = [RENDERER_VERSION, PIL.__version__, *versions]
+    arguments['vocabulary'] = [leaf.shape for leaf in LEAVES]
     text = json.dumps(arguments, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

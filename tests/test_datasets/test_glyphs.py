@@ -11,6 +11,8 @@ from mmengine.dataset import ConcatDataset
 from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
+from mmdet_imbalance.datasets import glyph_cache
+from mmdet_imbalance.datasets.glyph_cache import content_key
 from mmdet_imbalance.datasets.glyph_export import coco_content, export_coco
 from mmdet_imbalance.datasets.glyph_renderer import GlyphScene
 from mmdet_imbalance.datasets.glyph_vocabulary import CLASSES, LEAVES, NUM_LEAVES
@@ -326,6 +328,14 @@ def test_other_arguments_use_another_cache(tmp_path, kwargs):
     build(2, cache_dir=tmp_path).image(0)
     other = build(2, cache_dir=tmp_path, **kwargs)
     assert np.array_equal(other.image(0), build(2, **kwargs).image(0))
+
+
+@pytest.mark.parametrize('name', ['RENDERER_VERSION', 'LEAVES'])
+def test_other_versions_use_another_cache(name, monkeypatch):
+    before = content_key(seed=0)
+    assert content_key(seed=0) == before
+    monkeypatch.setattr(glyph_cache, name, {'LEAVES': LEAVES[1:]}.get(name, 99))
+    assert content_key(seed=0) != before
 
 
 def test_interrupted_write_leaves_no_file(tmp_path, monkeypatch):
