@@ -47,7 +47,8 @@ class ClassStats:
         ancestor_matrix: bool (C, C), [child, ancestor], reflexive; None is the
             identity: no class implies another.
         freq_group: 'r', 'c' or 'f' of each class, (C,); None takes it from
-            `img_count` by `FREQ_THRESHOLDS`.
+            `img_count` by `FREQ_THRESHOLDS`, for a class that only descendants are
+            annotated with from `expanded_img_count`.
         fingerprint: hash of what was counted; '' where unknown.
         expanded_img_count, expanded_instance_count: the counts when an object bears
             all ancestors of its labels too, int64 (C,). None without a hierarchy.
@@ -96,13 +97,22 @@ class ClassStats:
         else:
             self.ancestor_matrix = checks.ancestor_matrix(self.ancestor_matrix, num)
         if self.freq_group is None:
-            self.freq_group = freq_groups(self.img_count)
+            self.freq_group = self.groups_by_count()
         self.freq_group = checks.freq_groups(self.freq_group, num)
 
     @property
     def num_classes(self) -> int:
         """Number C of foreground classes."""
         return len(self.class_names)
+
+    def groups_by_count(
+        self, thresholds: tuple[int, int] = FREQ_THRESHOLDS
+    ) -> np.ndarray:
+        """Frequency group of each class by image counts, (C,); see `freq_group`."""
+        counts = self.img_count
+        if self._is_expanded:
+            counts = np.where(counts > 0, counts, self.expanded_img_count)
+        return freq_groups(counts, thresholds)
 
     @property
     def img_freq(self) -> np.ndarray:
@@ -158,9 +168,6 @@ class ClassStats:
         self, direction: str = 'given_row', expanded: bool = True
     ) -> np.ndarray:
         """How often an object of one class bears another class as well.
-
-        Concurrent softmax, arXiv 2005.08455, section 3; see METHOD notes of
-        `core/concurrent_softmax.py` for the direction.
 
         Args:
             direction: 'given_row': r[i, j] = P(j | i); 'given_col': the transpose.
@@ -240,11 +247,7 @@ class ClassStats:
 
     @classmethod
     def from_dict(cls, data: Mapping) -> 'ClassStats':
-        """Inverse of `to_dict`.
-
-        Raises:
-            ValueError: another format or version, or a missing or misspelt key.
-        """
+        """Inverse of `to_dict`; ValueError for other formats, versions and keys."""
         if not isinstance(data, Mapping) or data.get('format') != FILE_FORMAT:
             raise ValueError('not a file of class statistics (no such "format" in it)')
         if data.get('version') != FILE_VERSION:

@@ -1,3 +1,8 @@
 """Datasets, data samplers and transforms; importing the package registers them."""
 
-from mmdet_imbalance.datasets import glyphs, samplers, transforms  # noqa: F401
+from mmdet_imbalance.datasets import (  # noqa: F401
+    class_hierarchy,
+    glyphs,
+    samplers,
+    transforms,
+)
