@@ -13,7 +13,6 @@ rounding, in two thirds of the time.
 """
 
 import torch
-import torch.nn.functional as F
 from mmcv.cnn import ConvModule
 from mmengine.model import BaseModule
 from torch import Tensor, nn
@@ -79,13 +78,25 @@ class SameConvModule(ConvModule):
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """(B, inp, H, W) -> (B, out, ceil(H / stride), ceil(W / stride))."""
-        stride, kernel = self.stride[0], self.kernel_size[0]
-        if stride > 1:
-            height, width = x.shape[-2:]
-            rows = max((-(-height // stride) - 1) * stride + kernel - height, 0)
-            cols = max((-(-width // stride) - 1) * stride + kernel - width, 0)
-            x = F.pad(x, (cols // 2, cols - cols // 2, rows // 2, rows - rows // 2))
-        return super().forward(x, *args, **kwargs)
+        if self.stride[0] == 1:
+            return super().forward(x, *args, **kwargs)
+        rows, cols = (
+            _same_padding(size, self.kernel_size[0], self.stride[0])
+            for size in x.shape[-2:]
+        )
+        # The convolution pads both ends alike, which costs no copy of the input; what
+        # starts outside the wanted padding is cut off.
+        self.conv.padding = (rows[0], cols[0])
+        x = super().forward(x, *args, **kwargs)
+        return x[..., rows[1] :, cols[1] :]
+
+
+def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """Symmetric padding that covers 'same' padding, and how many outputs to cut."""
+    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    before, after = total // 2, total - total // 2
+    cut = -(-(after - before) // stride)
+    return before + cut * stride, cut
 
 
 class InvertedResidual(nn.Module):
