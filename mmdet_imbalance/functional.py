@@ -18,21 +18,35 @@ from mmdet_imbalance.core.concurrent_softmax import (
     concurrent_softmax,
     concurrent_softmax_loss,
 )
+from mmdet_imbalance.core.gfl import distribution_focal_loss, quality_focal_loss
+from mmdet_imbalance.core.ghm import ghm_c_loss, ghm_r_loss
+from mmdet_imbalance.core.pisa import (
+    carl_weights,
+    iou_hierarchical_weights,
+    score_hierarchical_weights,
+)
 from mmdet_imbalance.core.resampling import (
     repeat_factors,
     soft_balance_class_probs,
 )
 
 __all__ = [
+    'carl_weights',
     'class_aware_ignore',
     'concurrent_rate',
     'concurrent_softmax',
     'concurrent_softmax_loss',
+    'distribution_focal_loss',
     'effective_num_weights',
     'gaussian_affinity',
+    'ghm_c_loss',
+    'ghm_r_loss',
+    'iou_hierarchical_weights',
     'max_margin_affinity_loss',
     'partial_asymmetric_loss',
     'prototype_diversity',
+    'quality_focal_loss',
     'repeat_factors',
+    'score_hierarchical_weights',
     'soft_balance_class_probs',
 ]

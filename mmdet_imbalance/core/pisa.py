@@ -1,0 +1,261 @@
+"""Prime sample attention: importance of a sample from its hierarchical local rank.
+
+Cao et al., "Prime Sample Attention in Object Detection", CVPR 2020,
+https://arxiv.org/abs/1904.04821, sections 3 (HLR), 4.1 (ISR) and 4.2 (CARL).
+
+Shapes: P positives or M negatives of the whole batch, C foreground classes.
+Deviations: the rank of positives is taken over all images of the batch with ground
+truths told apart (the host's version confuses them from three images on). `u = (n -
+r) / n` takes n as the largest class of the batch (authors' code); the class's own
+size is an option. Negatives are ranked within their image.
+"""
+
+import torch
+from torch import Tensor
+
+COUNTS = ('max', 'class')
+
+
+def iou_hierarchical_weights(
+    iou: Tensor,
+    labels: Tensor,
+    gt_ids: Tensor,
+    gamma: float = 2.0,
+    bias: float = 0.0,
+    count: str = 'max',
+) -> Tensor:
+    """Importance of positives by IoU-HLR, before rescaling.
+
+    Positives are ranked by IoU within their ground truth; then, within their class,
+    by that local rank and by IoU where it is equal.
+
+    Args:
+        iou: IoU of the *decoded prediction* with its ground truth, shape (P,).
+        labels: class of each positive, shape (P,).
+        gt_ids: ground truth of each positive, unique over the batch, shape (P,).
+        gamma: exponent. The paper uses 2.
+        bias: importance at the last rank, before the exponent. The paper uses 0.
+        count: n is the size of the largest class ('max') or of the own one ('class').
+
+    Returns:
+        Detached weights in [bias ** gamma, 1], shape (P,).
+
+    Raises:
+        ValueError: shapes differ, or unknown `count`.
+    """
+    for name, tensor in (('iou', iou), ('labels', labels), ('gt_ids', gt_ids)):
+        if tensor.shape != (len(iou),):
+            raise ValueError(
+                f'`{name}` must have shape ({len(iou)},), got {tuple(tensor.shape)}'
+            )
+    if count not in COUNTS:
+        raise ValueError(f'`count` must be one of {COUNTS}, got {count!r}')
+    iou = _as_float(iou.detach())
+    local_rank = rank_within(-iou, labels, gt_ids)
+    rank = rank_within(-iou, labels, major=local_rank)
+    size = group_size(labels)
+    if count == 'max' and len(size):
+        size = size.max()
+    importance = (size - rank).to(iou.dtype) / size
+    return ((1 - bias) * importance + bias).pow(gamma)
+
+
+def score_hierarchical_weights(
+    scores: Tensor,
+    boxes: Tensor,
+    image_ids: Tensor,
+    gamma: float = 0.5,
+    bias: float = 0.0,
+    score_thr: float = 0.05,
+    iou_thr: float = 0.5,
+) -> Tensor:
+    """Importance of negatives by score-HLR (ISR-N), before rescaling.
+
+    Negatives that overlap form a cluster (NMS-match: each joins the best-scored box
+    that NMS keeps and that overlaps it). They are ranked by score within their
+    cluster; then, within their image, by that local rank and by score. Negatives of
+    a score up to `score_thr` share the last rank that is left.
+
+    Args:
+        scores: highest foreground score of each negative, shape (M,).
+        boxes: decoded prediction of that class, in pixels, shape (M, 4).
+        image_ids: image of each negative, shape (M,).
+        gamma: exponent. The paper uses 0.5.
+        bias: importance at the last rank, before the exponent. The paper uses 0.
+        score_thr: lowest score, exclusive, of a negative that is ranked.
+        iou_thr: IoU above which boxes join a cluster.
+
+    Returns:
+        Detached weights, shape (M,).
+
+    Raises:
+        ValueError: shapes differ.
+    """
+    if boxes.shape != (len(scores), 4) or image_ids.shape != scores.shape:
+        raise ValueError(
+            f'`boxes` and `image_ids` must have shapes ({len(scores)}, 4) and '
+            f'({len(scores)},), got {tuple(boxes.shape)} and {tuple(image_ids.shape)}'
+        )
+    scores, boxes = _as_float(scores.detach()), _as_float(boxes.detach())
+    ranked = scores > score_thr
+    cluster = nms_match(
+        boxes[ranked], scores[ranked], image_ids[ranked], iou_thr=iou_thr
+    )
+    local_rank = rank_within(-scores[ranked], cluster)
+    size = group_size(image_ids)
+    rank = size.new_zeros(len(scores))
+    rank[ranked] = rank_within(-scores[ranked], image_ids[ranked], major=local_rank)
+    last = group_max(image_ids, torch.where(ranked, rank, 0))
+    rank = torch.where(ranked, rank, last)
+    importance = (size - rank).to(scores.dtype) / size
+    return ((1 - bias) * importance + bias).pow(gamma)
+
+
+def carl_weights(scores: Tensor, k: float = 1.0, bias: float = 0.2) -> Tensor:
+    """Weights of classification-aware regression; gradients flow into the scores.
+
+    Args:
+        scores: predicted probability of the own class, in [0, 1], shape (P,).
+        k: exponent. The paper uses 1.
+        bias: weight at score 0, before the exponent. The paper uses 0.2.
+
+    Returns:
+        Weights that sum to P, shape (P,).
+
+    Raises:
+        ValueError: `scores` is not one-dimensional, or `bias` outside [0, 1].
+    """
+    if scores.ndim != 1:
+        raise ValueError(f'`scores` must have shape (P,), got {tuple(scores.shape)}')
+    if not 0 <= bias <= 1:
+        raise ValueError(f'`bias` must be in [0, 1], got {bias}')
+    scores = _as_float(scores)
+    weights = (bias + (1 - bias) * scores).pow(k)
+    # With bias 0 all scores may be 0; then nothing can be preferred to anything.
+    return weights * (len(scores) / weights.sum().clamp(min=torch.finfo().tiny))
+
+
+def preserve_total(weights: Tensor, loss: Tensor) -> Tensor:
+    """Rescale weights so that the weighted sum of `loss` is what it was without them.
+
+    Args:
+        weights: shape (P,).
+        loss: unreduced loss before weighting, not negative, shape (P,).
+
+    Returns:
+        Weights, shape (P,); unchanged where the loss is 0 everywhere.
+    """
+    loss = loss.detach()
+    old, new = loss.sum(), (loss * weights).sum()
+    return weights * torch.where(new > 0, old / new.where(new > 0, 1.0), 1.0)
+
+
+def nms_match(
+    boxes: Tensor, scores: Tensor, image_ids: Tensor, iou_thr: float
+) -> Tensor:
+    """Cluster of each box: the row of the box that suppresses it in greedy NMS.
+
+    A box is kept when no *kept* box before it overlaps it. Iterated from "all are
+    kept" this settles in as many steps as the longest chain of suppressions, with
+    exactly the greedy result.
+
+    Args:
+        boxes: x1, y1, x2, y2 in pixels, shape (M, 4).
+        scores: shape (M,).
+        image_ids: boxes of different images never meet, shape (M,).
+        iou_thr: IoU above which a box is suppressed.
+
+    Returns:
+        Row of the cluster's best box, shape (M,); kept boxes lead themselves.
+    """
+    num = len(boxes)
+    order = torch.argsort(scores, descending=True, stable=True)
+    boxes, image_ids = boxes[order], image_ids[order]
+    meets = pairwise_iou(boxes, boxes) > iou_thr
+    meets &= image_ids[:, None] == image_ids[None]
+    before = meets.triu(diagonal=1)  # [leader, follower]
+    kept = torch.ones(num, dtype=torch.bool, device=boxes.device)
+    while True:
+        settled = ~(before & kept[:, None]).any(dim=0)
+        if torch.equal(settled, kept):
+            break
+        kept = settled
+    itself = torch.eye(num, dtype=torch.bool, device=boxes.device)
+    leads = (before | itself) & kept[:, None]
+    # The first leader in order of score is the one greedy NMS would name.
+    leader = leads.to(torch.uint8).argmax(dim=0) if num else order
+    cluster = torch.empty_like(order)
+    cluster[order] = order[leader]
+    return cluster
+
+
+def rank_within(key: Tensor, *groups: Tensor, major: Tensor | None = None) -> Tensor:
+    """Rank of each row within its group: 0 for the smallest key.
+
+    Args:
+        key: shape (P,).
+        groups: integers; rows with equal values in all of them share a group, (P,)
+            each.
+        major: sorted by before `key`, shape (P,).
+
+    Returns:
+        Ranks from 0, shape (P,), int64; equal keys in order of the rows.
+    """
+    order = torch.arange(len(key), device=key.device)
+    # Stable sorts from the least to the most significant key.
+    keys = [key] if major is None else [key, major]
+    for column in (*keys, *reversed(groups)):
+        order = order[torch.argsort(column[order], stable=True)]
+    position = torch.arange(len(key), device=key.device)
+    start = torch.zeros_like(position)
+    for column in groups:
+        column = column[order]
+        start[1:] = torch.where(column[1:] != column[:-1], position[1:], start[1:])
+    rank = torch.empty_like(position)
+    rank[order] = position - start.cummax(dim=0).values
+    return rank
+
+
+def group_size(group: Tensor) -> Tensor:
+    """Number of rows in the group of each row, shape (P,), int64."""
+    ordered = group.sort().values
+    right = torch.searchsorted(ordered, group, right=True)
+    return right - torch.searchsorted(ordered, group)
+
+
+def group_max(group: Tensor, value: Tensor) -> Tensor:
+    """Largest value in the group of each row, shape (P,)."""
+    _, index = group.unique(return_inverse=True)
+    largest = value.new_zeros(len(group)).scatter_reduce(
+        0, index, value, 'amax', include_self=False
+    )
+    return largest[index]
+
+
+def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of all pairs of boxes, shapes (A, 4) and (B, 4) to (A, B)."""
+    top_left = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
+    bottom_right = torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])
+    inter = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area1, area2 = (
+        (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=-1)
+        for boxes in (boxes1, boxes2)
+    )
+    union = area1[:, None] + area2[None] - inter
+    return inter / union.clamp(min=torch.finfo(union.dtype).eps)
+
+
+def aligned_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+    """IoU of boxes in pairs, shapes (P, 4) and (P, 4) to (P,)."""
+    top_left = torch.maximum(boxes1[:, :2], boxes2[:, :2])
+    bottom_right = torch.minimum(boxes1[:, 2:], boxes2[:, 2:])
+    inter = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
+    area1, area2 = (
+        (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=-1)
+        for boxes in (boxes1, boxes2)
+    )
+    return inter / (area1 + area2 - inter).clamp(min=torch.finfo(inter.dtype).eps)
+
+
+def _as_float(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
