@@ -28,7 +28,7 @@ INSTALL := $(PIP) install $(if $(WHEELHOUSE),--find-links '$(abspath $(WHEELHOUS
 # One thread a process: two test processes would otherwise fight for the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-.PHONY: help install test test-all test-upstream train demo bench lint docs clean
+.PHONY: help install test test-all test-upstream train demo bench lint clean
 
 help:
 	@sed -n 's/^#   //p' $(firstword $(MAKEFILE_LIST))

@@ -53,9 +53,6 @@ def main(argv: Sequence[str]) -> None:
 
     from mmdet.evaluation import DumpDetResults
 
-    from mmdet_imbalance.host import allow_resume
-
-    allow_resume()
     if args.show_dir is not None:
         cfg.default_hooks.visualization = {
             'type': 'DetVisualizationHook',

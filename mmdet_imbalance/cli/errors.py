@@ -271,5 +271,5 @@ def _did_you_mean(name: str, known: Sequence[str]) -> str:
     """The clause '; did you mean …?', empty where nothing comes near."""
     # Compared without prefix: forgetting it is the commonest slip.
     bare = {candidate.split('.')[-1]: candidate for candidate in known}
-    close = get_close_matches(name.split('.')[-1], bare, n=1, cutoff=0.7)
+    close = get_close_matches(name.split('.')[-1], bare, n=1)
     return f'; did you mean {bare[close[0]]!r}?' if close else ''

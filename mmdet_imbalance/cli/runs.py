@@ -131,9 +131,7 @@ def resume_from(cfg: 'Config', checkpoint: str) -> None:
     from mmengine.runner import find_latest_checkpoint
 
     from mmdet_imbalance.cli.config import checked_file
-    from mmdet_imbalance.host import allow_resume
 
-    allow_resume()
     cfg.resume = True
     if checkpoint == 'auto':
         cfg.load_from = None
@@ -186,7 +184,9 @@ def build_runner(cfg: 'Config') -> 'Runner':
     from mmengine.runner import Runner
 
     from mmdet_imbalance.cli.checks import ClassCountCheck
+    from mmdet_imbalance.host import allow_resume
 
+    allow_resume()
     runner = Runner.from_cfg(cfg) if 'runner_type' not in cfg else RUNNERS.build(cfg)
     runner.register_hook(ClassCountCheck(), priority='HIGHEST')
     return runner

@@ -1,4 +1,4 @@
-"""A detector and a dataset so small that a training step takes a fraction of a second."""
+"""A detector and a dataset so small that a training step is a fraction of a second."""
 
 import json
 from pathlib import Path
