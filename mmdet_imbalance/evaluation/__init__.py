@@ -1,5 +1,8 @@
 """Evaluators, metrics, reports and comparisons."""
 
-from mmdet_imbalance.evaluation.metrics import ImbalanceCocoMetric
+from mmdet_imbalance.evaluation.metrics import (
+    ImbalanceCocoMetric,
+    ImbalanceOpenImagesMetric,
+)
 
-__all__ = ['ImbalanceCocoMetric']
+__all__ = ['ImbalanceCocoMetric', 'ImbalanceOpenImagesMetric']

@@ -1,7 +1,7 @@
-"""The annotated box that each detection overlaps most, all images and classes at once.
+"""The annotated box each detection overlaps most, all images and classes at once.
 
-Only pairs of the same image (and class) are formed, so time and memory follow the number
-of boxes that can meet and not images x classes.
+Only pairs of the same image (and class) are formed, so time and memory follow the
+number of boxes that can meet and not images x classes.
 
 Shapes: D detections, M annotated boxes. Boxes are (x1, y1, x2, y2) in any unit.
 Deviations: none (this is no method of a paper).

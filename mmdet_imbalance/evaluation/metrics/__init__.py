@@ -3,5 +3,8 @@
 from mmdet_imbalance.evaluation.metrics.imbalance_coco_metric import (
     ImbalanceCocoMetric,
 )
+from mmdet_imbalance.evaluation.metrics.imbalance_open_images_metric import (
+    ImbalanceOpenImagesMetric,
+)
 
-__all__ = ['ImbalanceCocoMetric']
+__all__ = ['ImbalanceCocoMetric', 'ImbalanceOpenImagesMetric']

@@ -17,13 +17,10 @@ NO_GROUND_TRUTH = (
     "dict(type='LoadAnnotations', with_bbox=True) into the pipeline of the evaluated "
     "data, after Resize, or add 'instances' to `meta_keys` of PackDetInputs."
 )
-#: Metainfo of a sample about the whole image; copied into the ground truth.
-IMAGE_LEVEL_KEYS = (
-    'verified_pos',
-    'verified_neg',
-    'neg_category_ids',
-    'not_exhaustive_category_ids',
-)
+#: Metainfo of a sample about the whole image, as labels in [0, C).
+LABEL_KEYS = ('verified_pos', 'verified_neg')
+#: The same as category ids of the annotation file.
+CATEGORY_KEYS = ('neg_category_ids', 'not_exhaustive_category_ids')
 
 
 @dataclass
@@ -130,12 +127,30 @@ def _ground_truth(sample, num_classes, label_sets, where) -> GroundTruthRows:
     else:
         raise KeyError(NO_GROUND_TRUTH)
     _check_finite(rows.boxes, f'{where}: annotated boxes', 'check the annotation')
-    rows.image_level = {
-        key: to_numpy(sample[key]).astype(np.int64).tolist()
-        for key in IMAGE_LEVEL_KEYS
+    rows.image_level = _image_level(sample)
+    for key in LABEL_KEYS:
+        labels = np.asarray(rows.image_level.get(key, ()), dtype=np.int64)
+        _check_labels(labels, num_classes, f'{where}: `{key}`')
+    return rows
+
+
+def _image_level(sample) -> dict[str, list[int]]:
+    found = {
+        key: to_numpy(sample[key]).astype(np.int64).reshape(-1).tolist()
+        for key in (*LABEL_KEYS, *CATEGORY_KEYS)
         if sample.get(key) is not None
     }
-    return rows
+    # The host's Open Images datasets: presence is a confidence of 1, absence of 0;
+    # what lies between was said by a machine and verifies nothing.
+    if not found and sample.get('image_level_labels') is not None:
+        labels = to_numpy(sample['image_level_labels']).astype(np.int64).reshape(-1)
+        confidence = sample.get('confidences')
+        confidence = (
+            np.ones(len(labels)) if confidence is None else to_numpy(confidence)
+        )
+        found['verified_pos'] = labels[confidence == 1].tolist()
+        found['verified_neg'] = labels[confidence == 0].tolist()
+    return found
 
 
 def _from_instances(instances, num_classes, label_sets, where) -> GroundTruthRows:
@@ -150,7 +165,8 @@ def _from_instances(instances, num_classes, label_sets, where) -> GroundTruthRow
         boxes=boxes.reshape(-1, 4)[source],
         labels=classes,
         is_crowd=column('ignore_flag'),
-        is_group_of=column('is_group_of'),
+        # The host's Challenge dataset writes the plural.
+        is_group_of=column('is_group_of') | column('is_group_ofs'),
     )
 
 

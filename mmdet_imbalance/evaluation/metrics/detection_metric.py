@@ -123,7 +123,7 @@ class DetectionMetric(BaseMetric):
         """
         if self.class_stats is not None:
             self.class_stats.check_classes(self.class_names)
-        rows = self._unique_images(results)
+        rows = self.unique_images(results)
         if self.ann_file is None:
             gt = self._streamed_ground_truth(rows)
             index = np.arange(len(rows))
@@ -139,7 +139,7 @@ class DetectionMetric(BaseMetric):
             scores=_concatenate([row.scores for row in rows], (0,)).astype(np.float64),
         )
         if (boxes[:, 2:] < 0).any():
-            self._warn(
+            self.warn(
                 f'{int((boxes[:, 2:] < 0).any(axis=1).sum())} detections end before '
                 'they begin (x2 < x1 or y2 < y1): they count as boxes without area'
             )
@@ -163,12 +163,13 @@ class DetectionMetric(BaseMetric):
         )
         print_log(f'Results written to {paths[0]} and {paths[1]}', logger='current')
 
-    def _unique_images(self, results):
+    def unique_images(self, results: Sequence[ImageRows]) -> list[ImageRows]:
+        """Images by ascending id, each once (a last batch may be padded)."""
         rows = {}
         for row in results:
             rows.setdefault(row.key(self.ann_file is None), row)
         if len(rows) < len(results):
-            self._warn(
+            self.warn(
                 f'{len(results) - len(rows)} images came more than once; the first '
                 'result of each counts'
             )
@@ -195,7 +196,7 @@ class DetectionMetric(BaseMetric):
             gt = gt.select_images(index)
             index = np.arange(len(rows))
         elif len(missing):
-            self._warn(
+            self.warn(
                 f'{len(missing)} of {len(ids)} images of {self.ann_file} were not '
                 f'evaluated (first id {ids[missing[0]]}): all their objects count as '
                 'missed. Use only_evaluated_images=True to leave them out.'
@@ -238,13 +239,14 @@ class DetectionMetric(BaseMetric):
         names = [n for n, i in zip(gt.class_names, implied, strict=True) if not i]
         unlisted = sorted(set(names) & set(gt.unlisted))
         if unlisted:
-            self._warn(
+            self.warn(
                 f"{self.ann_file} does not list {len(unlisted)} of the dataset's "
                 f'classes, so they have no ground truth and are in no average: '
                 f'{unlisted[:10]}'
             )
 
-    def _warn(self, message: str) -> None:
+    def warn(self, message: str) -> None:
+        """Log a warning under the name of the metric."""
         print_log(f'{type(self).__name__}: {message}', logger='current', level=30)
 
 
