@@ -10,10 +10,33 @@ import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
+from torch import nn
 
 from mmdet_imbalance.core.label_prior import LabelPrior
 from mmdet_imbalance.models.losses.class_aware_selective import ClassAwareSelectiveLoss
 from mmdet_imbalance.registry import HOOKS
+
+
+def selective_loss(model: nn.Module) -> ClassAwareSelectiveLoss:
+    """The one loss of a model, wrapped or not, that can keep a label prior.
+
+    Raises:
+        ValueError: not exactly one such loss, or one in a mode that has already pushed
+            the un-annotated classes down.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    found = [m for m in model.modules() if isinstance(m, ClassAwareSelectiveLoss)]
+    if len(found) != 1:
+        raise ValueError(
+            'a label prior needs exactly one ClassAwareSelectiveLoss in the model, '
+            f'found {len(found)}'
+        )
+    if not found[0].mode.startswith('ignore'):
+        raise ValueError(
+            f"a label prior needs a loss with mode='ignore', got {found[0].mode!r}: "
+            'any other mode trains the un-annotated classes to be unlikely'
+        )
+    return found[0]
 
 
 @HOOKS.register_module()
@@ -33,23 +56,17 @@ class LabelPriorHook(Hook):
 
     def before_train(self, runner) -> None:
         """Find the loss and let it keep sums."""
-        loss = self._loss(runner)
-        if not loss.mode.startswith('ignore'):
-            raise ValueError(
-                f"LabelPriorHook needs a loss with mode='ignore', got {loss.mode!r}: "
-                'any other mode trains the un-annotated classes to be unlikely'
-            )
-        loss.track_prior = True
+        selective_loss(runner.model).track_prior = True
 
     def before_train_epoch(self, runner) -> None:
         """Start the sums anew."""
-        loss = self._loss(runner)
+        loss = selective_loss(runner.model)
         loss.prior_sum.zero_()
         loss.prior_rows.zero_()
 
     def after_train_epoch(self, runner) -> None:
         """Add up the ranks, write the file, say what it will ignore."""
-        loss = self._loss(runner)
+        loss = selective_loss(runner.model)
         sums = torch.cat([loss.prior_sum, loss.prior_rows.reshape(1)])
         all_reduce(sums)
         num_rows = int(sums[-1])
@@ -64,14 +81,3 @@ class LabelPriorHook(Hook):
         if is_main_process():
             prior.save(Path(runner.work_dir) / self.out_file)
         runner.logger.info(prior.summary())
-
-    @staticmethod
-    def _loss(runner) -> ClassAwareSelectiveLoss:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        found = [m for m in model.modules() if isinstance(m, ClassAwareSelectiveLoss)]
-        if len(found) != 1:
-            raise ValueError(
-                'LabelPriorHook needs exactly one ClassAwareSelectiveLoss in the '
-                f'model, found {len(found)}'
-            )
-        return found[0]

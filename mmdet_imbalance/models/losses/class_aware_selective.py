@@ -53,11 +53,13 @@ class PartialTargetLoss(MultiLabelLoss):
         labels, pos_inds, sets = self.split_target(target)
         num_rows = len(sets) if labels is None else len(labels)
         pairs = label_pairs(labels, self.num_classes, pos_inds, sets, self.ancestors)
-        values = pairs.label_sets.to(torch.int8)
+        dense = torch.zeros(
+            (num_rows, self.num_classes), dtype=torch.int8, device=pairs.rows.device
+        )
         if pairs.ignored is not None:
-            values = values - pairs.ignored.to(torch.int8)
-        dense = values.new_zeros(num_rows, self.num_classes)
-        return dense.index_copy(0, pairs.pos_rows, values)
+            dense.index_copy_(0, pairs.pos_rows, -pairs.ignored.to(torch.int8))
+        dense[pairs.rows, pairs.classes] = 1
+        return dense
 
     def row_class_weight(self, target: Target) -> Tensor:
         """Mean class weight of a row's positives; un-annotated classes have no say."""
