@@ -79,7 +79,7 @@ setup(
         'Typing :: Typed',
     ],
     packages=find_packages(include=[PACKAGE, f'{PACKAGE}.*']),
-    package_data={PACKAGE: ['py.typed']},
+    package_data={PACKAGE: ['py.typed', 'datasets/*.json']},
     python_requires='>=3.10',
     # Neither torch nor the host is a hard dependency. The import names mmengine, mmcv
     # and mmdet come from two families of distributions; a pin on one of them would
