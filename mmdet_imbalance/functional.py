@@ -12,7 +12,11 @@ from mmdet_imbalance.core.class_aware_selective import (
     class_aware_ignore,
     partial_asymmetric_loss,
 )
-from mmdet_imbalance.core.class_weights import effective_num_weights
+from mmdet_imbalance.core.class_balanced import class_balanced_loss
+from mmdet_imbalance.core.class_weights import (
+    effective_num_weights,
+    inverse_count_weights,
+)
 from mmdet_imbalance.core.concurrent_softmax import (
     concurrent_rate,
     concurrent_softmax,
@@ -20,6 +24,7 @@ from mmdet_imbalance.core.concurrent_softmax import (
 )
 from mmdet_imbalance.core.gfl import distribution_focal_loss, quality_focal_loss
 from mmdet_imbalance.core.ghm import ghm_c_loss, ghm_r_loss
+from mmdet_imbalance.core.multi_label_focal import multi_label_focal_loss
 from mmdet_imbalance.core.pisa import (
     carl_weights,
     iou_hierarchical_weights,
@@ -33,6 +38,7 @@ from mmdet_imbalance.core.resampling import (
 __all__ = [
     'carl_weights',
     'class_aware_ignore',
+    'class_balanced_loss',
     'concurrent_rate',
     'concurrent_softmax',
     'concurrent_softmax_loss',
@@ -41,8 +47,10 @@ __all__ = [
     'gaussian_affinity',
     'ghm_c_loss',
     'ghm_r_loss',
+    'inverse_count_weights',
     'iou_hierarchical_weights',
     'max_margin_affinity_loss',
+    'multi_label_focal_loss',
     'partial_asymmetric_loss',
     'prototype_diversity',
     'quality_focal_loss',

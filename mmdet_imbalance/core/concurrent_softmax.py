@@ -24,7 +24,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
+from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.label_sets import (
+    LabelPairs,
+    check_integers,
+    check_labels,
+    label_pairs,
+)
 
 LABEL_REDUCTIONS = ('sum', 'mean')
 DIRECTIONS = ('given_row', 'given_col')
@@ -102,6 +108,16 @@ def log_keep_matrix(rate: Tensor) -> Tensor:
                 f'{float(rate[i, j])} at [{i}, {j}]'
             )
     return F.pad(torch.log1p(-rate), (0, 1, 0, 1))
+
+
+def is_tree_order(ancestors: Tensor) -> bool:
+    """Whether any two ancestors of a class are ancestor and descendant.
+
+    Args:
+        ancestors: bool (C, C), [child, ancestor], reflexive.
+    """
+    together = ancestors.t().float() @ ancestors.float() > 0
+    return not bool((together & ~(ancestors | ancestors.t())).any())
 
 
 def concurrent_softmax_loss(
@@ -188,6 +204,7 @@ def concurrent_softmax_terms(
     ancestors: Tensor | None,
     class_weight: Tensor | None,
     label_reduction: str,
+    keeps_hierarchy: bool = False,
 ) -> Tensor:
     """The loss for every form of target, (N,); arguments are not checked.
 
@@ -202,12 +219,17 @@ def concurrent_softmax_terms(
             become labels, its descendants are ignored.
         class_weight: weight of each term, (C + 1,).
         label_reduction: 'sum' or 'mean'.
+        keeps_hierarchy: whether `log_keep` alone says, for each class, that all its
+            ancestors and descendants and theirs take no part: spares a mask where
+            there are plain labels only.
     """
+    if log_keep is not None:
+        log_keep = log_keep.to(logits.dtype)
     if label_sets is None and ancestors is None and ignore is None:
         # One label a row: cross-entropy of shifted logits, with no work of our own.
         shifted = logits
         if log_keep is not None:
-            shifted = log_keep.to(logits.dtype).index_select(0, labels).add_(logits)
+            shifted = log_keep.index_select(0, labels).add_(logits)
         loss = F.cross_entropy(shifted, labels, reduction='none')
         return loss if class_weight is None else loss * class_weight[labels]
     return _set_terms(
@@ -220,6 +242,7 @@ def concurrent_softmax_terms(
         ancestors,
         class_weight,
         label_reduction == 'mean',
+        keeps_hierarchy and label_sets is None and ignore is None,
     )[0]
 
 
@@ -236,6 +259,7 @@ def _set_terms(
     ancestors: Tensor | None,
     class_weight: Tensor | None,
     is_mean: bool,
+    is_complete: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss (N,) and its gradient (N, C + 1)."""
     num_classes = logits.size(1) - 1
@@ -253,51 +277,44 @@ def _set_terms(
     # 2. The positive rows instead: a cross-entropy for each label, in which the other
     #    labels of the row and what is ignored do not occur.
     pairs = label_pairs(labels, num_classes, pos_inds, label_sets, ancestors)
-    out = pairs.label_sets
-    if pairs.ignored is not None:
-        out = out | pairs.ignored
-    if ignore is not None:
-        out = F.pad(out, (0, 1)) | ignore.index_select(0, pairs.pos_rows)
-    else:
-        out = F.pad(out, (0, 1))
-    terms = logits.index_select(0, pairs.rows)
-    own = terms.gather(1, pairs.classes[:, None])
-    if log_keep is not None:
-        terms += log_keep.to(logits.dtype).index_select(0, pairs.classes)
-    terms.masked_fill_(out.index_select(0, pairs.owner), -torch.inf)
-    terms.scatter_(1, pairs.classes[:, None], own)
-    terms = F.log_softmax(terms, dim=1)
     share = logits.new_ones(len(pairs.rows))
     if is_mean:
         share = share / pairs.num_labels[pairs.owner]
     if class_weight is not None:
         share = share * class_weight[pairs.classes]
-    term = -terms.gather(1, pairs.classes[:, None]).squeeze(1) * share
-    loss = loss.index_fill(0, pairs.pos_rows, 0.0).index_add_(0, pairs.rows, term)
-    terms.exp_().scatter_add_(
-        1,
-        pairs.classes[:, None],
-        -torch.ones_like(pairs.classes[:, None], dtype=terms.dtype),
-    )
+    is_single = pairs.label_sets is None and ignore is None
+    out = None if is_complete or is_single else _left_out(pairs, ignore)
+    loss = loss.index_fill(0, pairs.pos_rows, 0.0)
     grad.index_fill_(0, pairs.pos_rows, 0.0)
-    grad.index_add_(0, pairs.rows, terms.mul_(share[:, None]))
+    for block in row_blocks(len(pairs.rows), num_classes + 1, logits.device):
+        rows, classes = pairs.rows[block], pairs.classes[block, None]
+        terms = logits.index_select(0, rows)
+        own = terms.gather(1, classes)
+        if log_keep is not None:
+            terms += log_keep.index_select(0, classes.squeeze(1))
+        if out is not None:
+            terms.masked_fill_(out.index_select(0, pairs.owner[block]), -torch.inf)
+            terms.scatter_(1, classes, own)
+        terms = F.log_softmax(terms, dim=1)
+        term = terms.gather(1, classes)
+        loss.index_add_(0, rows, -share[block] * term.squeeze(1))
+        terms.exp_().scatter_(1, classes, term.expm1_())
+        grad.index_add_(0, rows, terms.mul_(share[block, None]))
     return loss, grad
 
 
+def _left_out(pairs: LabelPairs, ignore: Tensor | None) -> Tensor:
+    """What takes no part in the terms of each positive row, bool (P, C + 1)."""
+    out = pairs.label_sets
+    if pairs.ignored is not None:
+        out = out | pairs.ignored
+    out = F.pad(out, (0, 1))
+    return out if ignore is None else out | ignore.index_select(0, pairs.pos_rows)
+
+
 @_set_terms.register_fake
-def _(logits, labels, pos_inds, label_sets, log_keep, ignore, ancestors, weight, mean):
+def _(logits, *_):
     return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-@torch.library.custom_op('mmdet_imbalance::scale_rows', mutates_args=())
-def _scale_rows(matrix: Tensor, factor: Tensor) -> Tensor:
-    """Product with a factor a row. No second derivative: it raises, rather than lie."""
-    return matrix * factor[:, None]
-
-
-@_scale_rows.register_fake
-def _(matrix, factor):
-    return torch.empty_like(matrix)
 
 
 def _set_terms_setup(ctx, inputs, output) -> None:
@@ -307,8 +324,8 @@ def _set_terms_setup(ctx, inputs, output) -> None:
 
 def _set_terms_backward(ctx, grad_loss, _):
     (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else _scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 8
+    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
+    return grad_logits, *[None] * 9
 
 
 _set_terms.register_autograd(_set_terms_backward, setup_context=_set_terms_setup)

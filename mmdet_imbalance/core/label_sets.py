@@ -39,7 +39,10 @@ class LabelPairs(NamedTuple):
         owner: which of the positive rows a pair belongs to, int64 (Q,), in [0, P).
         pos_rows: the positive rows, int64 (P,).
         num_labels: labels of each positive row, int64 (P,).
-        label_sets: label sets, closed under the ancestors, bool (P, C).
+        is_specific: whether the row holds no other label that has this one for an
+            ancestor, bool (Q,).
+        label_sets: label sets, closed under the ancestors, bool (P, C); None where
+            each positive row has one label.
         ignored: neither positive nor negative, bool (P, C): the descendants of a
             row's most specific labels. None without a hierarchy.
     """
@@ -49,7 +52,8 @@ class LabelPairs(NamedTuple):
     owner: Tensor
     pos_rows: Tensor
     num_labels: Tensor
-    label_sets: Tensor
+    is_specific: Tensor
+    label_sets: Tensor | None
     ignored: Tensor | None
 
 
@@ -115,34 +119,48 @@ def label_pairs(
         pos_rows = (labels < num_classes).nonzero().squeeze(1)
         of_row = labels[pos_rows]
         if ancestors is None:
-            sets = torch.nn.functional.one_hot(of_row, num_classes).bool()
-            ignored = None
-        else:
-            sets = ancestors.index_select(0, of_row)
-            ignored = ancestors.t().index_select(0, of_row) & ~sets
+            one = torch.ones_like(of_row)
+            owner = torch.arange(len(of_row), device=of_row.device)
+            return LabelPairs(
+                pos_rows, of_row, owner, pos_rows, one, one.bool(), None, None
+            )
+        sets = ancestors.index_select(0, of_row)
+        # Contiguous first: gathering the columns of a matrix is slow.
+        ignored = ancestors.t().contiguous().index_select(0, of_row) & ~sets
+        owner, classes = sets.nonzero(as_tuple=True)
+        is_specific = classes == of_row[owner]
     else:
         found = label_sets.any(dim=1).nonzero().squeeze(1)
         sets = label_sets.index_select(0, found)
         pos_rows = found if pos_inds is None else pos_inds[found]
         ignored = None
-        if ancestors is not None:
-            sets, ignored = _close(sets, ancestors)
-    owner, classes = sets.nonzero(as_tuple=True)
+        if ancestors is None:
+            owner, classes = sets.nonzero(as_tuple=True)
+            is_specific = torch.ones_like(classes, dtype=torch.bool)
+        else:
+            sets, ignored, owner, classes, is_specific = _close(sets, ancestors)
     return LabelPairs(
-        pos_rows[owner], classes, owner, pos_rows, sets.sum(dim=1), sets, ignored
+        pos_rows[owner],
+        classes,
+        owner,
+        pos_rows,
+        sets.sum(dim=1),
+        is_specific,
+        sets,
+        ignored,
     )
 
 
-def _close(sets: Tensor, ancestors: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the ancestors of each label; the descendants of the most specific ones."""
+def _close(sets: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
+    """Add the ancestors of each label, find the most specific ones, ignore theirs."""
     owner, classes = sets.nonzero(as_tuple=True)
     sets = _any_of_owner(ancestors.index_select(0, classes), owner, len(sets))
     owner, classes = sets.nonzero(as_tuple=True)
-    descendants = ancestors.t().index_select(0, classes)
+    descendants = ancestors.t().contiguous().index_select(0, classes)
     # A label is most specific when the row holds none of its descendants but itself.
-    most_specific = (descendants & sets[owner]).sum(dim=1) == 1
-    ignored = _any_of_owner(descendants[most_specific], owner[most_specific], len(sets))
-    return sets, ignored & ~sets
+    is_specific = (descendants & sets[owner]).sum(dim=1) == 1
+    ignored = _any_of_owner(descendants[is_specific], owner[is_specific], len(sets))
+    return sets, ignored & ~sets, owner, classes, is_specific
 
 
 def _any_of_owner(rows: Tensor, owner: Tensor, num_owners: int) -> Tensor:

@@ -173,7 +173,7 @@ class ClassificationLoss(nn.Module):
         self.check_ready()
         logits = hide_ignored_rows(self.check_logits(cls_score), weight)
         target = self.check_target(target, len(logits), weight)
-        loss = self.row_loss(logits, target)
+        loss = self.valid_row_loss(logits, target, valid_rows(weight))
         if self.class_weight is not None and not self.weighs_terms:
             loss = loss * self.row_class_weight(target).to(loss.dtype)
         return self.loss_weight * weight_reduce(loss, weight, reduction, avg_factor)
@@ -182,6 +182,18 @@ class ClassificationLoss(nn.Module):
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Unreduced loss, shape (N,)."""
         raise NotImplementedError
+
+    def valid_row_loss(
+        self, logits: Tensor, target: Target, valid: Tensor | None
+    ) -> Tensor:
+        """`row_loss` for losses with statistics over rows: these override it.
+
+        Args:
+            logits: with zeros in the rows that are ignored.
+            target: with the background as the label of the rows that are ignored.
+            valid: rows that are not ignored, bool (N,); None where all are valid.
+        """
+        return self.row_loss(logits, target)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Test-time scores, shape (N, C + 1), background last."""
@@ -324,3 +336,10 @@ class ClassificationLoss(nn.Module):
         if self._class_weight_rule is not None:
             text += f'class_weight={self._class_weight_rule!r:.80}, '
         return text + f'reduction={self.reduction!r}'
+
+
+def valid_rows(weight: Tensor | None) -> Tensor | None:
+    """Rows that weigh anything, bool (N,), from a weight (N,) or (N, C)."""
+    if weight is None:
+        return None
+    return weight > 0 if weight.ndim == 1 else (weight > 0).any(dim=1)

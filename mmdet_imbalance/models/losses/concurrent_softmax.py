@@ -31,6 +31,7 @@ from mmdet_imbalance.core.concurrent_softmax import (
     concurrent_rate,
     concurrent_softmax_scores,
     concurrent_softmax_terms,
+    is_tree_order,
     log_keep_matrix,
 )
 from mmdet_imbalance.models.losses.base import Target
@@ -115,6 +116,7 @@ class ConcurrentSoftmaxLoss(MultiLabelLoss):
             self.ancestors,
             self.class_weight,
             self.label_reduction,
+            self._keeps_hierarchy,
         )
 
     def scores(self, logits: Tensor) -> Tensor:
@@ -134,6 +136,9 @@ class ConcurrentSoftmaxLoss(MultiLabelLoss):
         """Renew the factors 1 - r from the rates and the hierarchy."""
         super().stats_changed()
         self.log_keep = self._log_keep(self.rate)
+        self._keeps_hierarchy = self.ancestors is not None and (
+            self.descendant_rate == 'implied' and is_tree_order(self.ancestors)
+        )
         test_rate = self.rate if self.is_same_rate else self.test_rate
         test_log_keep = self._log_keep(test_rate)
         self.test_keep = None if test_log_keep is None else test_log_keep.exp()
