@@ -2,7 +2,8 @@
 
 from mmdet_imbalance.evaluation.metrics import (
     ImbalanceCocoMetric,
+    ImbalanceLVISMetric,
     ImbalanceOpenImagesMetric,
 )
 
-__all__ = ['ImbalanceCocoMetric', 'ImbalanceOpenImagesMetric']
+__all__ = ['ImbalanceCocoMetric', 'ImbalanceLVISMetric', 'ImbalanceOpenImagesMetric']

@@ -3,8 +3,11 @@
 from mmdet_imbalance.evaluation.metrics.imbalance_coco_metric import (
     ImbalanceCocoMetric,
 )
+from mmdet_imbalance.evaluation.metrics.imbalance_lvis_metric import (
+    ImbalanceLVISMetric,
+)
 from mmdet_imbalance.evaluation.metrics.imbalance_open_images_metric import (
     ImbalanceOpenImagesMetric,
 )
 
-__all__ = ['ImbalanceCocoMetric', 'ImbalanceOpenImagesMetric']
+__all__ = ['ImbalanceCocoMetric', 'ImbalanceLVISMetric', 'ImbalanceOpenImagesMetric']

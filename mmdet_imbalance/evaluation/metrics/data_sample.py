@@ -18,9 +18,7 @@ NO_GROUND_TRUTH = (
     "data, after Resize, or add 'instances' to `meta_keys` of PackDetInputs."
 )
 #: Metainfo of a sample about the whole image, as labels in [0, C).
-LABEL_KEYS = ('verified_pos', 'verified_neg')
-#: The same as category ids of the annotation file.
-CATEGORY_KEYS = ('neg_category_ids', 'not_exhaustive_category_ids')
+LABEL_KEYS = ('verified_pos', 'verified_neg', 'not_exhaustive')
 
 
 @dataclass
@@ -137,7 +135,7 @@ def _ground_truth(sample, num_classes, label_sets, where) -> GroundTruthRows:
 def _image_level(sample) -> dict[str, list[int]]:
     found = {
         key: to_numpy(sample[key]).astype(np.int64).reshape(-1).tolist()
-        for key in (*LABEL_KEYS, *CATEGORY_KEYS)
+        for key in LABEL_KEYS
         if sample.get(key) is not None
     }
     # The host's Open Images datasets: presence is a confidence of 1, absence of 0;

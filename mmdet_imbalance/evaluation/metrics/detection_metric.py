@@ -20,9 +20,11 @@ from mmdet_imbalance.evaluation.boxes import (
     GroundTruth,
     check_ancestor_matrix,
 )
+from mmdet_imbalance.evaluation.coco_ap import CocoAP
 from mmdet_imbalance.evaluation.coco_file import read_coco
 from mmdet_imbalance.evaluation.metrics.data_sample import ImageRows, rows_of_sample
 from mmdet_imbalance.evaluation.results_file import write_results
+from mmdet_imbalance.evaluation.tables import text_table
 
 NO_CLASSES = (
     '`dataset_meta` has no classes. The runner sets it; outside of it write '
@@ -162,6 +164,38 @@ class DetectionMetric(BaseMetric):
             self.class_stats,
         )
         print_log(f'Results written to {paths[0]} and {paths[1]}', logger='current')
+
+    def log_classes(
+        self, result: CocoAP, freq_group: np.ndarray | None, labels: np.ndarray
+    ) -> dict[str, float]:
+        """Log a table of all classes; AP of each under `AP_<class>`, -1 without any.
+
+        Args:
+            result: an evaluation.
+            freq_group: 'r', 'c' or 'f' of each class, shape (C,), or None.
+            labels: class of each annotated box, shape (M,).
+        """
+        names = self.class_names
+        ap = result.per_class()
+        columns = {
+            'class': names,
+            'group': None if freq_group is None else freq_group.tolist(),
+            'train images': None
+            if self.class_stats is None
+            else self.class_stats.img_count.tolist(),
+            'boxes': np.bincount(labels, minlength=len(names)).tolist(),
+            'AP': ap.tolist(),
+            **{
+                f'AP{round(100 * thr)}': result.per_class(thr).tolist()
+                for thr in (0.5, 0.75)
+                if np.isclose(result.iou_thrs, thr).any()
+            },
+        }
+        columns = {name: column for name, column in columns.items() if column}
+        table = text_table(list(columns), list(zip(*columns.values(), strict=True)))
+        print_log(f'AP by class\n{table}', logger='current')
+        values = np.where(np.isnan(ap), -1.0, ap).tolist()
+        return {f'AP_{name}': v for name, v in zip(names, values, strict=True)}
 
     def unique_images(self, results: Sequence[ImageRows]) -> list[ImageRows]:
         """Images by ascending id, each once (a last batch may be padded)."""

@@ -12,12 +12,10 @@ nothing (a group without classes); boxes only, no masks.
 from collections.abc import Sequence
 
 import numpy as np
-from mmengine.logging import print_log
 
 from mmdet_imbalance.core.class_stats import ClassStats
 from mmdet_imbalance.evaluation.coco_ap import (
     COCO_IOU_THRS,
-    CocoAP,
     coco_average_precision,
     summarize,
 )
@@ -26,7 +24,6 @@ from mmdet_imbalance.evaluation.metrics.detection_metric import (
     DetectionMetric,
     Gathered,
 )
-from mmdet_imbalance.evaluation.tables import text_table
 from mmdet_imbalance.registry import METRICS
 
 
@@ -106,7 +103,7 @@ class ImbalanceCocoMetric(DetectionMetric):
         result = coco_average_precision(gt, detections, self.iou_thrs, self.max_dets)
         figures = summarize(result, freq_group)
         if self.classwise:
-            figures |= self._classwise(result, freq_group, gt.labels)
+            figures |= self.log_classes(result, freq_group, gt.labels)
         return figures
 
     def _expand(self, gathered: Gathered) -> Gathered:
@@ -124,28 +121,3 @@ class ImbalanceCocoMetric(DetectionMetric):
             gt.expand(matrix) if self.expand_ancestors else gt,
             detections.expand(matrix) if self.expand_detections else detections,
         )
-
-    def _classwise(
-        self, result: CocoAP, freq_group: np.ndarray | None, labels: np.ndarray
-    ) -> dict[str, float]:
-        names = self.class_names
-        ap = result.per_class()
-        columns = {
-            'class': names,
-            'group': None if freq_group is None else freq_group.tolist(),
-            'train images': None
-            if self.class_stats is None
-            else self.class_stats.img_count.tolist(),
-            'boxes': np.bincount(labels, minlength=len(names)).tolist(),
-            'AP': ap.tolist(),
-            **{
-                f'AP{round(100 * thr)}': result.per_class(thr).tolist()
-                for thr in (0.5, 0.75)
-                if np.isclose(result.iou_thrs, thr).any()
-            },
-        }
-        columns = {name: column for name, column in columns.items() if column}
-        table = text_table(list(columns), list(zip(*columns.values(), strict=True)))
-        print_log(f'AP by class\n{table}', logger='current')
-        values = np.where(np.isnan(ap), -1.0, ap).tolist()
-        return {f'AP_{name}': v for name, v in zip(names, values, strict=True)}
