@@ -1,9 +1,14 @@
 # Every target sets up all it needs; a stamp file makes repeats instant.
 #
 #   make demo                           train two configs on embedded data, compare them
-#   make test                           tests that take seconds each
-#   make train CONFIG=FILE DATA=DIR     train a config on data in DIR
+#   make test                           all tests but the slow ones
+#   make test-all                       the slow ones too
+#   make test-upstream                  on the last upstream releases of the host
+#   make train CONFIG=FILE DATA=DIR     train a config on the data in DIR
+#   make bench                          speed of the parts
+#   make lint                           ruff, as CI runs it
 #   make … WHEELHOUSE=DIR               look into a folder of prebuilt wheels first
+#   make … PYTEST_ARGS=… TRAIN_ARGS=… DEMO_ARGS=… BENCH_ARGS=…   further options
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
@@ -17,6 +22,7 @@ JOBS ?= 2
 PYTEST_ARGS ?=
 TRAIN_ARGS ?=
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -49,8 +55,8 @@ $(STAMP): $(INPUTS)
 	fi
 	@echo '[2/5] $(TORCH) and build tools'
 	@$(INSTALL) '$(TORCH)' -r requirements/build.txt
-	@echo '[3/5] host (requirements/$(HOST).txt): seconds with a prebuilt wheel,'
-	@echo '      else its operators are compiled: 10 minutes on two cores, silent'
+	@echo '[3/5] host (requirements/$(HOST).txt); without a prebuilt wheel of mmcv its'
+	@echo '      operators are compiled now: 10 minutes on two cores, without a word'
 	@$(INSTALL) --no-build-isolation ./requirements/opencv-python
 	@CFLAGS="-g0 $$CFLAGS" $(INSTALL) --no-build-isolation -r requirements/$(HOST).txt
 	@echo '[4/5] this package (editable), test and lint tools'
@@ -80,8 +86,8 @@ demo: $(STAMP)
 	$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 bench: $(STAMP)
-	@set -e; for file in benchmarks/bench_*.py; do \
-	  echo "== $$file"; $(BIN)/python $$file; done
+	@set -e; for file in $$(find benchmarks -name 'bench_*.py' | sort); do \
+	  echo "== $$file"; $(BIN)/python $$file $(BENCH_ARGS); done
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

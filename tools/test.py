@@ -25,8 +25,8 @@ def parse_args(argv: Sequence[str] | None = None):
     parser = tool_parser(
         'Evaluate a checkpoint on the test dataset of a config.',
         'python tools/test.py configs/aquarium/'
-        'faster-rcnn_efficientnet-lite0_concurrent-softmax_8e_aquarium.py '
-        'work_dirs/aquarium/epoch_8.pth --data-root data/aquarium',
+        'faster-rcnn_efficientnet-lite0_fpn_concurrent-softmax_12e_aquarium.py '
+        'work_dirs/aquarium/epoch_12.pth --data-root data/aquarium',
     )
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')

@@ -27,7 +27,7 @@ def parse_args(argv: Sequence[str] | None = None):
     parser = tool_parser(
         'Train a detector.',
         'python tools/train.py configs/aquarium/'
-        'faster-rcnn_efficientnet-lite0_concurrent-softmax_8e_aquarium.py '
+        'faster-rcnn_efficientnet-lite0_fpn_concurrent-softmax_12e_aquarium.py '
         '--data-root data/aquarium --seed 0',
     )
     add_config_arguments(parser)
