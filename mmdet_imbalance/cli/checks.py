@@ -48,6 +48,12 @@ class ClassCountCheck(Hook):
 def class_names(dataset: Any) -> tuple[str, ...] | None:
     """Classes of a dataset, None where its metainfo names none."""
     metainfo = getattr(dataset, 'metainfo', None) or {}
+    if isinstance(metainfo, list):
+        # A concatenation that ignores a key keeps the metainfo of every part.
+        metainfo = metainfo[0]
+    if 'stuff_classes' in metainfo:
+        # Panoptic datasets list regions too, which no box head predicts.
+        return None
     classes = metainfo.get('classes')
     if isinstance(classes, str):
         raise ToolError(
