@@ -1,6 +1,7 @@
 """Hooks; importing the package registers them."""
 
+from mmdet_imbalance.engine.hooks.class_stats_hook import ClassStatsHook
 from mmdet_imbalance.engine.hooks.data_sampler_hook import DataSamplerHook
 from mmdet_imbalance.engine.hooks.label_prior_hook import LabelPriorHook
 
-__all__ = ['DataSamplerHook', 'LabelPriorHook']
+__all__ = ['ClassStatsHook', 'DataSamplerHook', 'LabelPriorHook']
