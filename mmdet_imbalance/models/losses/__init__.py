@@ -11,10 +11,13 @@ from mmdet_imbalance.models.losses.concurrent_softmax import ConcurrentSoftmaxLo
 from mmdet_imbalance.models.losses.distributed_softmax import DistributedSoftmaxLoss
 from mmdet_imbalance.models.losses.equalization import EqualizationLossV2
 from mmdet_imbalance.models.losses.federated import FederatedLoss
+from mmdet_imbalance.models.losses.gfl import DistributionFocalLoss, QualityFocalLoss
+from mmdet_imbalance.models.losses.ghm import GHMClassificationLoss, GHMRegressionLoss
 from mmdet_imbalance.models.losses.multi_label_sigmoid import (
     MultiLabelFocalLoss,
     MultiLabelSigmoidLoss,
 )
+from mmdet_imbalance.models.losses.pisa import ClassificationAwareRegressionLoss
 from mmdet_imbalance.models.losses.seesaw import SeesawLoss
 
 __all__ = [
@@ -24,11 +27,16 @@ __all__ = [
     'ClassBalancedFocalLoss',
     'ClassBalancedSigmoidLoss',
     'ClassBalancedSoftmaxLoss',
+    'ClassificationAwareRegressionLoss',
     'ConcurrentSoftmaxLoss',
     'DistributedSoftmaxLoss',
+    'DistributionFocalLoss',
     'EqualizationLossV2',
     'FederatedLoss',
+    'GHMClassificationLoss',
+    'GHMRegressionLoss',
     'MultiLabelFocalLoss',
     'MultiLabelSigmoidLoss',
+    'QualityFocalLoss',
     'SeesawLoss',
 ]
