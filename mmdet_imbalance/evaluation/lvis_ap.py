@@ -60,8 +60,8 @@ def lvis_average_precision(
     if max_dets_per_class is not None:
         detections = best_of_each(detections, detections.labels, max_dets_per_class)
     coco_gt = to_hotcoco(gt)
-    # The limits were applied above; the evaluator's own two (of an image when results are
-    # loaded, of a class in an image when they are judged) must not bite.
+    # The limits were applied above; the evaluator's own two (of an image when results
+    # are loaded, of a class in an image when they are judged) must not bite.
     coco_dt = hotcoco.LVISResults(coco_gt, to_hotcoco_rows(gt, detections), None)
     evaluator = hotcoco.COCOeval(coco_gt, coco_dt, 'bbox', lvis_style=True)
     params = evaluator.params
