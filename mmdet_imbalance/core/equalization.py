@@ -48,7 +48,7 @@ def equalization_v2_loss(
     own = logits.gather(1, labels[:, None]).squeeze(1)
     # The label of the row is no negative: a logit of minus infinity has no term.
     others = logits.scatter(1, labels[:, None], -torch.inf)
-    loss = F.softplus(others) @ neg_weight.to(logits.dtype)
+    loss = (F.softplus(others) * neg_weight).sum(dim=1)
     loss = loss + pos_weight.to(logits.dtype)[labels] * F.softplus(-own)
     with torch.no_grad():
         kept = 1.0 if valid is None else valid[:, None].to(logits.dtype)

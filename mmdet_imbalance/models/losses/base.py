@@ -135,7 +135,9 @@ class ClassificationLoss(nn.Module):
         column for a class, so there the background score is 0 at test time.
         """
         self.check_ready()
-        scores = self.scores(self.check_logits(cls_score))
+        logits = self.check_logits(cls_score)
+        with full_precision(logits):
+            scores = self.scores(logits)
         if self._head_knows_background or self.training:
             return scores
         return torch.cat([scores[:, :-1], torch.zeros_like(scores[:, -1:])], dim=1)
@@ -173,7 +175,8 @@ class ClassificationLoss(nn.Module):
         self.check_ready()
         logits = hide_ignored_rows(self.check_logits(cls_score), weight)
         target = self.check_target(target, len(logits), weight)
-        loss = self.valid_row_loss(logits, target, valid_rows(weight))
+        with full_precision(logits):
+            loss = self.valid_row_loss(logits, target, valid_rows(weight))
         if self.class_weight is not None and not self.weighs_terms:
             loss = loss * self.row_class_weight(target).to(loss.dtype)
         return self.loss_weight * weight_reduce(loss, weight, reduction, avg_factor)
@@ -289,7 +292,7 @@ class ClassificationLoss(nn.Module):
             return weight[primary_labels(target, self.num_classes)]
         sets = sets.to(weight.dtype)
         num = sets.sum(dim=1)
-        mean = (sets @ weight[: sets.size(1)]) / num.clamp(min=1)
+        mean = (sets * weight[: sets.size(1)]).sum(dim=1) / num.clamp(min=1)
         mean = torch.where(num > 0, mean, weight[-1])
         return mean if rows is None else weight[labels].index_copy(0, rows, mean)
 
@@ -336,6 +339,11 @@ class ClassificationLoss(nn.Module):
         if self._class_weight_rule is not None:
             text += f'class_weight={self._class_weight_rule!r:.80}, '
         return text + f'reduction={self.reduction!r}'
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Context in which autocast does not take matrix products to half precision."""
+    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def valid_rows(weight: Tensor | None) -> Tensor | None:

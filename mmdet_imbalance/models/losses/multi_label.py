@@ -83,6 +83,18 @@ class MultiLabelLoss(ClassificationLoss):
         has_any = matrix is not None and bool(matrix.sum() > self.num_classes)
         self.ancestors = matrix > 0.5 if has_any else None
 
+    def row_class_weight(self, target: Target) -> Tensor:
+        """Class weight of each row, (N,): the mean over its most specific labels."""
+        if self.ancestors is not None and not _is_plain(target):
+            _, _, sets = self.split_target(target)
+            descendants = self.ancestors.float().fill_diagonal_(0.0)
+            specific = sets & (sets.float() @ descendants == 0)
+            if isinstance(target, MultiLabelTarget):
+                target = target._replace(multi_labels=specific)
+            else:
+                target = specific
+        return super().row_class_weight(target)
+
     def split_target(
         self, target: Target
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -119,3 +131,7 @@ class MultiLabelLoss(ClassificationLoss):
                         f'{int(wrong.int().argmax())} does not'
                     )
         return None, None, sets
+
+
+def _is_plain(target: Target) -> bool:
+    return isinstance(target, Tensor) and target.ndim == 1
