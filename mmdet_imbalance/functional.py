@@ -34,6 +34,7 @@ from mmdet_imbalance.core.resampling import (
     repeat_factors,
     soft_balance_class_probs,
 )
+from mmdet_imbalance.core.roi_balance import foreground_balanced_probs
 
 __all__ = [
     'carl_weights',
@@ -44,6 +45,7 @@ __all__ = [
     'concurrent_softmax_loss',
     'distribution_focal_loss',
     'effective_num_weights',
+    'foreground_balanced_probs',
     'gaussian_affinity',
     'ghm_c_loss',
     'ghm_r_loss',
