@@ -93,6 +93,13 @@ class LabelSetVisualizer(DetLocalVisualizer):
             found.append((boxes[rows[0]], lines))
         return found
 
+    def draw_instances(self, image: np.ndarray, instances) -> np.ndarray:
+        """Picture (H, W, 3) RGB with ground truth or predictions drawn into it."""
+        meta = self.dataset_meta
+        return self._draw_instances(
+            image, instances, meta.get('classes'), meta.get('palette')
+        )
+
     def _draw_instances(
         self,
         image: np.ndarray,
