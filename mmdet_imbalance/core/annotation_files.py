@@ -70,7 +70,11 @@ class AnnotationFile:
 
 
 class CocoFile(AnnotationFile):
-    """COCO or LVIS JSON.  A cut by classes becomes `neg_category_ids`."""
+    """COCO or LVIS JSON.  A cut by classes becomes `neg_category_ids`.
+
+    Attributes:
+        file_names: image file of each image; None where the record has none.
+    """
 
     def __init__(self, path: Path, content: dict) -> None:
         for key in ('images', 'annotations', 'categories'):
@@ -81,6 +85,7 @@ class CocoFile(AnnotationFile):
         self._category_ids = [c['id'] for c in categories]
         self.class_names = [c['name'] for c in categories]
         self.image_ids = [record['id'] for record in content['images']]
+        self.file_names = [record.get('file_name') for record in content['images']]
         label_of = {c: k for k, c in enumerate(self._category_ids)}
         image_of = {i: k for k, i in enumerate(self.image_ids)}
         rows = content['annotations']
