@@ -1,0 +1,7 @@
+_base_ = './retinanet_efficientnet-lite0_fpn_concurrent-softmax_10e_hdbpmn.py'
+# Natural sampling first, so that every image is seen, then towards the tail.
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmdet_imbalance.SoftBalanceSampler',
+        schedule=[(0, 0.0), (5, 0.7)]))
