@@ -31,8 +31,8 @@ INPUTS := $(wildcard requirements/*.txt requirements/opencv-python/setup.py) set
 # Quiet but for errors: the progress lines below say what goes on.
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 INSTALL := $(PIP) install $(if $(WHEELHOUSE),--find-links '$(abspath $(WHEELHOUSE))')
-# One thread a process: two test processes would otherwise fight for the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+# One thread a process: the test processes would otherwise fight for the cores.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --timeout 600
 
 .PHONY: help install test test-all test-upstream train demo bench lint clean
 
@@ -58,7 +58,9 @@ $(STAMP): $(INPUTS)
 	@echo '[3/5] host (requirements/$(HOST).txt); without a prebuilt wheel of mmcv its'
 	@echo '      operators are compiled now: 10 minutes on two cores, without a word'
 	@$(INSTALL) --no-build-isolation ./requirements/opencv-python
-	@CFLAGS="-g0 $$CFLAGS" $(INSTALL) --no-build-isolation -r requirements/$(HOST).txt
+	@CFLAGS="-g0 $$CFLAGS" $(INSTALL) --no-build-isolation -r requirements/$(HOST).txt || { \
+	  echo 'error: the host was not installed, see above; compiling its operators takes' \
+	    'a C++ compiler and 2 GB of memory a job (MAX_JOBS=1 for fewer jobs)' >&2; exit 2; }
 	@echo '[4/5] this package (editable), test and lint tools'
 	@$(INSTALL) --no-build-isolation -e '.[tests,lint]'
 	@echo '[5/5] check'

@@ -11,7 +11,7 @@ from importlib import import_module
 #: Import name: (oldest version that works, first one that is unknown).  Upstream's last
 #: releases are the lower ends, the maintained distribution's major versions the upper.
 HOST_VERSIONS = {
-    'mmengine': ('0.10.5', '1'),
+    'mmengine': ('0.10.7', '1'),
     'mmcv': ('2.1.0', '3'),
     'mmdet': ('3.3.0', '4'),
 }

@@ -9,11 +9,19 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from json import JSONDecodeError
 from types import TracebackType
 from typing import Any
 
 TRACEBACK_VARIABLE = 'MMDET_IMBALANCE_TRACEBACK'
 EXIT_CODE = 2
+#: Fields that the host's COCO dataset reads without asking whether they are there.
+# fmt: off
+COCO_FIELDS = frozenset((
+    'images', 'annotations', 'categories', 'id', 'image_id', 'category_id', 'name',
+    'bbox', 'area', 'file_name', 'height', 'width', 'iscrowd',
+))
+# fmt: on
 
 
 class ToolError(Exception):
@@ -92,7 +100,8 @@ def one_line(error: BaseException) -> str:
     if hint:
         return ' '.join(hint.split())
     # A message in words, as opposed to the bare key of a `KeyError`, speaks for itself.
-    if isinstance(error, ValueError | ImportError | KeyError) and ' ' in text:
+    spoken = (ValueError, ImportError, KeyError, AssertionError)
+    if isinstance(error, spoken) and ' ' in text:
         return text
     return f'{type(error).__name__}: {text} (--traceback shows where)'
 
@@ -122,6 +131,17 @@ def _missing_file(error: BaseException, text: str) -> str | None:
         f'{what}. Paths are relative to the working directory; '
         '--data-root DIR (make: DATA=DIR) says where the data are'
     )
+
+
+def _broken_annotation(error: BaseException, text: str) -> str | None:
+    names = ('annotation_file', 'local_path', 'ann_file')
+    frames = (_from_traceback(error.__traceback__, name) for name in names)
+    file = next((found for found in frames if isinstance(found, str)), None)
+    if isinstance(error, JSONDecodeError):
+        return f'{file or "an annotation file"} is no valid JSON: {text}'
+    if isinstance(error, KeyError) and text in COCO_FIELDS:
+        return f'{file or "the annotation file"}: the field {text!r} is missing'
+    return None
 
 
 def _port_in_use(error: BaseException, text: str) -> str | None:
@@ -211,6 +231,7 @@ def _no_images(error: BaseException, text: str) -> str | None:
 
 _RULES = (
     _no_images,
+    _broken_annotation,
     _no_download,
     _missing_file,
     _missing_package,

@@ -178,6 +178,27 @@ def test_bad_config_is_one_line(extra, expected, data, tmp_path, capsys, monkeyp
     assert expected in error_line(capsys)
 
 
+@pytest.mark.parametrize(
+    ('content', 'expected'),
+    [
+        ('{"images": [', 'broken.json is no valid JSON: Expecting value: line 1'),
+        ('[1, 2]', 'not supported'),
+        ('{"images": [], "annotations": []}', "the field 'categories' is missing"),
+        (
+            '{"images": [{"id": 1, "file_name": "0.png", "width": 64, "height": 64}],'
+            '"categories": [{"id": 1, "name": "disc"}],'
+            '"annotations": [{"id": 1, "image_id": 1, "category_id": 1, "area": 4}]}',
+            "broken.json: the field 'bbox' is missing",
+        ),
+    ],
+)
+def test_broken_annotation_is_one_line(content, expected, data, tiny, capsys):
+    (data / 'broken.json').write_text(content)
+    ann_file = 'train_dataloader.dataset.ann_file=broken.json'
+    assert train(tiny, '--work-dir', 'run', OPTION, ann_file) == 2
+    assert expected in error_line(capsys)
+
+
 @pytest.mark.parametrize('base', ['./nope.py', 'mmdet::retinanet/nope.py'])
 def test_missing_base_is_one_line(base, tmp_path, capsys):
     config = tmp_path / 'config.py'
