@@ -4,6 +4,12 @@ from mmdet_imbalance.evaluation.metrics import (
     ImbalanceCocoMetric,
     ImbalanceLVISMetric,
     ImbalanceOpenImagesMetric,
+    MultiLabelDetectionMetric,
 )
 
-__all__ = ['ImbalanceCocoMetric', 'ImbalanceLVISMetric', 'ImbalanceOpenImagesMetric']
+__all__ = [
+    'ImbalanceCocoMetric',
+    'ImbalanceLVISMetric',
+    'ImbalanceOpenImagesMetric',
+    'MultiLabelDetectionMetric',
+]

@@ -9,5 +9,13 @@ from mmdet_imbalance.evaluation.metrics.imbalance_lvis_metric import (
 from mmdet_imbalance.evaluation.metrics.imbalance_open_images_metric import (
     ImbalanceOpenImagesMetric,
 )
+from mmdet_imbalance.evaluation.metrics.multi_label_metric import (
+    MultiLabelDetectionMetric,
+)
 
-__all__ = ['ImbalanceCocoMetric', 'ImbalanceLVISMetric', 'ImbalanceOpenImagesMetric']
+__all__ = [
+    'ImbalanceCocoMetric',
+    'ImbalanceLVISMetric',
+    'ImbalanceOpenImagesMetric',
+    'MultiLabelDetectionMetric',
+]

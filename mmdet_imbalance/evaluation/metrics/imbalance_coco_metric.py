@@ -95,7 +95,7 @@ class ImbalanceCocoMetric(DetectionMetric):
 
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Figures of all gathered images (called by the host on the main rank)."""
-        gt, detections = self._expand(self.gather(results))
+        gt, detections = self.expand(self.gather(results))
         freq_group = resolve_freq_group(
             self.class_names, self.class_stats, gt.freq_group, self.freq_thresholds
         )
@@ -106,7 +106,8 @@ class ImbalanceCocoMetric(DetectionMetric):
             figures |= self.log_classes(result, freq_group, gt.labels)
         return figures
 
-    def _expand(self, gathered: Gathered) -> Gathered:
+    def expand(self, gathered: Gathered) -> Gathered:
+        """Give ground truth and detections their ancestors, as far as asked for."""
         if not (self.expand_ancestors or self.expand_detections):
             return gathered
         matrix = self.ancestor_matrix
