@@ -9,8 +9,12 @@ Matrices of ancestors are (C, C) bool, reflexive, [child, ancestor].
 Values: 1 positive, 0 negative, -1 un-annotated.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
+
+from mmdet_imbalance.core.label_sets import label_pairs
 
 POSITIVE, NEGATIVE, UNANNOTATED = 1, 0, -1
 
@@ -49,13 +53,16 @@ def partial_targets(
     annotated: Tensor,
     verified_neg: Tensor,
     ancestor_matrix: Tensor,
+    pos_inds: Tensor | None = None,
+    label_sets: Tensor | None = None,
 ) -> Tensor:
     """Partial target of every RoI.
 
-    A positive RoI bears its label and its ancestors; its descendants are un-annotated
-    (the annotator may have stopped at the parent) unless they were verified absent.
-    Every other class, and every class of a background RoI, is negative where the image
-    was searched for it and un-annotated elsewhere.
+    A positive RoI bears its labels and their ancestors; the descendants of its most
+    specific labels are un-annotated (the annotator may have stopped at the parent)
+    unless they were verified absent.  Every other class, and every class of a
+    background RoI, is negative where the image was searched for it and un-annotated
+    elsewhere.
 
     Args:
         labels: shape (N,), values in [0, C], background is C.
@@ -64,6 +71,9 @@ def partial_targets(
             shape (B, C), bool.
         verified_neg: classes verified as absent, shape (B, C), bool.
         ancestor_matrix: shape (C, C).
+        pos_inds: rows of `label_sets`, shape (P,).
+        label_sets: explicit labels of the positives, bool (P, C); they take the place
+            of `labels`.
 
     Returns:
         Shape (N, C), int8.
@@ -82,13 +92,41 @@ def partial_targets(
             '`labels` and `image_index` must have the same shape (N,), got '
             f'{tuple(labels.shape)} and {tuple(image_index.shape)}'
         )
-    # One more row: the background has neither ancestors nor descendants.
-    nothing = ancestor_matrix.new_zeros(1, num_classes)
-    ancestors = torch.cat([ancestor_matrix, nothing])[labels]
-    descendants = torch.cat([ancestor_matrix.T, nothing])[labels] & ~ancestors
-    absent = (verified_neg.float() @ ancestor_matrix.float().T > 0)[image_index]
+    pairs = label_pairs(labels, num_classes, pos_inds, label_sets, ancestor_matrix)
+    absent = verified_neg.float() @ ancestor_matrix.float().T > 0
+    open_question = pairs.ignored & ~absent[image_index[pairs.pos_rows]]
 
-    target = torch.full_like(ancestors, UNANNOTATED, dtype=torch.int8)
+    target = torch.full(
+        (len(labels), num_classes),
+        UNANNOTATED,
+        dtype=torch.int8,
+        device=labels.device,
+    )
     target.masked_fill_(annotated[image_index], NEGATIVE)
-    target.masked_fill_(descendants & ~absent, UNANNOTATED)
-    return target.masked_fill_(ancestors, POSITIVE)
+    of_positives = target[pairs.pos_rows].masked_fill(open_question, UNANNOTATED)
+    target.index_copy_(0, pairs.pos_rows, of_positives)
+    target[pairs.rows, pairs.classes] = POSITIVE
+    return target
+
+
+def multi_hot_rows(rows: Sequence, num_classes: int, device=None) -> Tensor:
+    """Lists of classes as a matrix, bool (B, C).
+
+    Args:
+        rows: a collection of labels for each image; label lists are short.
+        num_classes: number C of foreground classes.
+        device: of the result.
+
+    Raises:
+        ValueError: a label outside [0, C).
+    """
+    lengths = torch.tensor([len(row) for row in rows])
+    flat = torch.tensor([int(c) for row in rows for c in row], dtype=torch.long)
+    if len(flat) and not 0 <= int(flat.min()) <= int(flat.max()) < num_classes:
+        raise ValueError(
+            f'labels of image-level facts must be in [0, {num_classes}), got '
+            f'{int(flat.min())} to {int(flat.max())}'
+        )
+    matrix = torch.zeros((len(rows), num_classes), dtype=torch.bool)
+    matrix[torch.arange(len(rows)).repeat_interleave(lengths), flat] = True
+    return matrix.to(device)

@@ -17,7 +17,15 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
 
 from mmdet_imbalance.core.label_sets import MultiLabelTarget
+from mmdet_imbalance.core.partial_labels import (
+    annotated_classes,
+    multi_hot_rows,
+    partial_targets,
+)
 from mmdet_imbalance.core.pisa import aligned_iou
+
+#: Keys of the metainfo that say what an image was searched for.
+IMAGE_FACTS = {'verified_pos', 'verified_neg', 'not_exhaustive'}
 
 
 @dataclass
@@ -179,11 +187,44 @@ def quality_target(regions: Regions) -> tuple[Tensor | MultiLabelTarget, Tensor]
     return multi_label_target(regions), quality
 
 
+def partial_target(regions: Regions) -> Tensor:
+    """Positive, negative or un-annotated, for each row and class, int8 (N, C).
+
+    By the image-level facts in the metainfo (`verified_pos`, `verified_neg` and
+    `not_exhaustive`, lists of labels); an image that has none of these keys is taken
+    as fully annotated.
+    """
+    metas, num_classes = regions.img_metas, regions.num_classes
+    device = regions.labels.device
+    present, absent, incomplete = (
+        multi_hot_rows([meta.get(key) or () for meta in metas], num_classes, device)
+        for key in ('verified_pos', 'verified_neg', 'not_exhaustive')
+    )
+    # A class with a box is verified present, whoever forgot to say so.
+    present[regions.image_ids[regions.pos_inds], regions.pos_labels] = True
+    ancestors = getattr(regions.loss_cls, 'ancestors', None)
+    if ancestors is None:
+        ancestors = torch.eye(num_classes, dtype=torch.bool, device=device)
+    annotated = annotated_classes(present, absent, incomplete, ancestors)
+    is_complete = [not IMAGE_FACTS & set(meta) for meta in metas]
+    annotated |= torch.tensor(is_complete, device=device).unsqueeze(1)
+    return partial_targets(
+        regions.labels,
+        regions.image_ids,
+        annotated,
+        absent,
+        ancestors,
+        None if regions.multi_labels is None else regions.pos_inds,
+        regions.multi_labels,
+    )
+
+
 #: Builder of the target that a loss names by its `target_kind`.
 TARGET_BUILDERS: dict[str, Callable] = {
     'label': label_target,
     'multi_label': multi_label_target,
     'quality': quality_target,
+    'partial': partial_target,
 }
 
 

@@ -3,7 +3,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_imbalance.core.partial_labels import annotated_classes, partial_targets
+from mmdet_imbalance.core.partial_labels import (
+    annotated_classes,
+    multi_hot_rows,
+    partial_targets,
+)
 from tests.helpers import oracles_partial as oracle
 
 # animal > fish > shark, animal > bird, toy
@@ -59,6 +63,35 @@ def test_verified_absent_reaches_the_descendants_and_the_background():
 def test_not_exhaustive_classes_say_nothing_about_other_rois():
     (row,) = build([5], [0], [{1, 4}], [set()], [{1}]).tolist()
     assert row == [-1, -1, -1, -1, 0]
+
+
+def test_explicit_label_sets_take_the_place_of_labels():
+    # A toy shark: animal > fish > shark and toy; a RoI of the background beside it.
+    target = partial_targets(
+        torch.tensor([5, 4, 0]),
+        torch.tensor([0, 0, 0]),
+        multi_hot([{0, 1, 3}]),
+        multi_hot([set()]),
+        MATRIX,
+        torch.tensor([1, 2]),
+        multi_hot([{4, 1}, {0}]),
+    )
+    assert target.tolist() == [
+        [0, 0, -1, 0, -1],
+        [1, 1, -1, 0, 1],
+        [1, -1, -1, -1, -1],
+    ]
+
+
+def test_lists_of_labels_become_rows():
+    got = multi_hot_rows([[1, 3], [], (0,)], 4)
+    assert got.tolist() == [
+        [False, True, False, True],
+        [False] * 4,
+        [True, False, False, False],
+    ]
+    with pytest.raises(ValueError, match=r'in \[0, 4\)'):
+        multi_hot_rows([[4]], 4)
 
 
 def test_bad_shapes_are_named():
