@@ -24,9 +24,8 @@ def parse_args(argv: Sequence[str] | None = None):
     """Options of the command line."""
     parser = tool_parser(
         'Evaluate a checkpoint on the test dataset of a config.',
-        'python tools/test.py configs/aquarium/'
-        'faster-rcnn_efficientnet-lite0_fpn_concurrent-softmax_12e_aquarium.py '
-        'work_dirs/aquarium/epoch_12.pth --data-root data/aquarium',
+        'python tools/test.py configs/demo/faster-rcnn_tiny_12e_glyphs.py '
+        'work_dirs/faster-rcnn_tiny_12e_glyphs/epoch_12.pth',
     )
     add_config_arguments(parser)
     parser.add_argument('checkpoint', help='checkpoint file')

@@ -26,9 +26,8 @@ def parse_args(argv: Sequence[str] | None = None):
     """Options of the command line."""
     parser = tool_parser(
         'Train a detector.',
-        'python tools/train.py configs/aquarium/'
-        'faster-rcnn_efficientnet-lite0_fpn_concurrent-softmax_12e_aquarium.py '
-        '--data-root data/aquarium --seed 0',
+        'python tools/train.py configs/demo/faster-rcnn_tiny_12e_glyphs.py --seed 0\n'
+        '  python tools/train.py CONFIG --data-root DIR --resume',
     )
     add_config_arguments(parser)
     add_run_arguments(parser)

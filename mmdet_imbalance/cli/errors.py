@@ -87,7 +87,7 @@ def command_line(main: Callable[[Sequence[str]], Any]) -> Callable[..., int]:
 
 
 def _rank() -> str:
-    rank = os.environ.get('RANK', '0')
+    rank = os.environ.get('RANK') or os.environ.get('SLURM_PROCID', '0')
     return '' if rank == '0' else f'[rank {rank}] '
 
 
