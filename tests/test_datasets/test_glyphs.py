@@ -12,6 +12,7 @@ from mmengine.registry import init_default_scope
 from torch.utils.data import DataLoader
 
 from mmdet_imbalance.datasets import glyph_cache
+from mmdet_imbalance.datasets.class_stats import class_stats_of
 from mmdet_imbalance.datasets.glyph_cache import content_key
 from mmdet_imbalance.datasets.glyph_export import coco_content, export_coco
 from mmdet_imbalance.datasets.glyph_renderer import GlyphScene
@@ -184,6 +185,23 @@ def test_get_cat_ids_and_label_index_agree():
             assert dataset.get_cat_ids(idx) == index.labels[rows].tolist()
             pairs = list(zip(index.objects[rows], index.labels[rows], strict=True))
             assert len(set(pairs)) == len(pairs)
+
+
+@pytest.mark.parametrize('label_format', ['rows', 'sets'])
+def test_class_stats_count_label_sets(label_format):
+    dataset = build(
+        80, annotate='one', complete_fraction=0.5, label_format=label_format
+    )
+    pairs = np.zeros((len(CLASSES), len(CLASSES)), dtype=int)
+    for labels, _, _ in objects(dataset).values():
+        for one in labels:
+            for other in labels:
+                pairs[one, other] += 1
+    stats = class_stats_of(dataset, use_cache=False)
+    assert np.array_equal(stats.pair_count(), pairs)
+    assert np.array_equal(stats.instance_count, pairs.diagonal())
+    assert np.array_equal(stats.ancestor_matrix, dataset.metainfo['ancestor_matrix'])
+    assert (pairs > 0).sum() > (pairs.diagonal() > 0).sum()
 
 
 def test_label_index_of_images_without_objects():
