@@ -13,8 +13,8 @@ def main(argv: Sequence[str]) -> None:
     """Run the tool with the arguments `argv`."""
     parser = tool_parser(
         'Count images, objects and concurrent labels of each class of a dataset.',
-        'python tools/class_stats.py configs/demo/stock.py --out stats.json '
-        '--plot stats.png',
+        'python tools/class_stats.py configs/demo/faster-rcnn_tiny_12e_glyphs.py '
+        '--out stats.json --plot stats.png',
     )
     add_config_arguments(parser)
     parser.add_argument(
