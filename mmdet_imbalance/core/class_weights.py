@@ -42,11 +42,7 @@ def effective_num_weights(counts: Tensor, beta: float) -> Tensor:
     Returns:
         float32 (C,), summing to the number of classes with a count.
     """
-    if not 0.0 <= beta < 1.0:
-        raise ValueError(
-            f'`beta` must be in [0, 1), got {beta}; its limit 1 is the inverse count: '
-            'inverse_count_weights'
-        )
+    _check_beta(beta)
     counts = _check_counts(counts)
     # 1 - beta^n by expm1: near beta = 1 the subtraction would lose all digits.
     log_beta = torch.tensor(beta, dtype=torch.float64).log()
@@ -91,7 +87,22 @@ def class_weight_vector(class_weight, num_classes: int, stats=None) -> Tensor:
     """
     if not needs_class_stats(class_weight):
         return _from_list(class_weight, num_classes)
-    rule = dict(class_weight)
+    check_rule(class_weight)
+    kind = class_weight['type']
+    if stats is None:
+        raise ValueError(f'`class_weight` of type {kind!r} needs class statistics')
+    counts = getattr(stats, COUNTS[class_weight.get('count', 'instance')])
+    counts = torch.as_tensor(np.asarray(counts))
+    if kind == 'effective_num':
+        weights = effective_num_weights(counts, class_weight['beta'])
+    else:
+        weights = inverse_count_weights(counts, 1.0 if kind == 'inverse' else 0.5)
+    background = class_weight.get('background', 1.0)
+    return _from_list([*weights.tolist(), background], num_classes)
+
+
+def check_rule(rule: Mapping) -> None:
+    """Raise ValueError for a rule of `class_weight_vector` that names no weights."""
     kind = rule.get('type')
     if kind not in WEIGHT_RULES:
         raise ValueError(
@@ -101,22 +112,29 @@ def class_weight_vector(class_weight, num_classes: int, stats=None) -> Tensor:
     unknown = sorted(set(rule) - set(SHARED_KEYS) - set(WEIGHT_RULES[kind]))
     if unknown:
         raise ValueError(f'`class_weight` of type {kind!r} has no key(s) {unknown}')
-    count = rule.get('count', 'instance')
-    if count not in COUNTS:
+    missing = sorted(set(WEIGHT_RULES[kind]) - set(rule))
+    if missing:
+        raise ValueError(f'`class_weight` of type {kind!r} needs `{missing[0]}`')
+    if rule.get('count', 'instance') not in COUNTS:
         raise ValueError(
-            f'`class_weight` counts one of {sorted(COUNTS)}, got count={count!r}'
+            f'`class_weight` counts one of {sorted(COUNTS)}, got '
+            f'count={rule["count"]!r}'
         )
-    background = rule.get('background', 1.0)
-    if kind == 'effective_num' and 'beta' not in rule:
-        raise ValueError("`class_weight` of type 'effective_num' needs `beta`")
-    if stats is None:
-        raise ValueError(f'`class_weight` of type {kind!r} needs class statistics')
-    counts = torch.as_tensor(np.asarray(getattr(stats, COUNTS[count])))
-    if kind == 'effective_num':
-        weights = effective_num_weights(counts, rule['beta'])
-    else:
-        weights = inverse_count_weights(counts, 1.0 if kind == 'inverse' else 0.5)
-    return _from_list([*weights.tolist(), background], num_classes)
+    if 'beta' in rule:
+        _check_beta(rule['beta'])
+    if not 0.0 <= rule.get('background', 1.0) < float('inf'):
+        raise ValueError(
+            f'`class_weight` needs a finite background that is not negative, got '
+            f'{rule["background"]}'
+        )
+
+
+def _check_beta(beta: float) -> None:
+    if not 0.0 <= beta < 1.0:
+        raise ValueError(
+            f'`beta` must be in [0, 1), got {beta}; its limit 1 is the inverse count: '
+            "inverse_count_weights, or the type 'inverse' in a config"
+        )
 
 
 def _check_counts(counts: Tensor) -> Tensor:

@@ -13,7 +13,11 @@ any label; `class_weight` has one meaning everywhere (see `core/class_weights.py
 import torch
 from torch import Tensor, nn
 
-from mmdet_imbalance.core.class_weights import class_weight_vector, needs_class_stats
+from mmdet_imbalance.core.class_weights import (
+    check_rule,
+    class_weight_vector,
+    needs_class_stats,
+)
 from mmdet_imbalance.core.label_sets import (
     MultiLabelTarget,
     check_integers,
@@ -101,6 +105,7 @@ class ClassificationLoss(nn.Module):
         if class_weight is None:
             self.register_buffer('class_weight', None)
         elif needs_class_stats(class_weight):
+            check_rule(class_weight)
             self._register_unset('class_weight', (num_classes + 1,), torch.float32)
             if self._own_stats is not None:
                 # Not `_fill`: the subclass is not built yet.
