@@ -78,7 +78,7 @@ class WeightedAP:
                 some = drawn[begin : begin + step]
                 for t in range(len(self.iou_thrs)):
                     rows = self._rows[c][self._counts[t][self._rows[c]]]
-                    ap[some, t, c] = _average_precision(
+                    ap[some, t, c] = average_precision_101(
                         weights[np.ix_(some, self._image[rows])],
                         self._true[t][rows],
                         num_gt[some],
@@ -86,7 +86,7 @@ class WeightedAP:
         return ap
 
 
-def _average_precision(
+def average_precision_101(
     weight: np.ndarray, is_true: np.ndarray, num_gt: np.ndarray
 ) -> np.ndarray:
     """COCO's 101-point AP for each row of weights, shape (B,).
