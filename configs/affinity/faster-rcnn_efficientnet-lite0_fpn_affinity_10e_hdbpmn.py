@@ -1,0 +1,12 @@
+_base_ = '../hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(
+            cls_predictor_cfg=dict(
+                type='mmdet_imbalance.AffinityPredictor',
+                num_prototypes=1,
+                num_bg_prototypes=5),
+            loss_cls=dict(
+                _delete_=True,
+                type='mmdet_imbalance.AffinityLoss',
+                num_classes=_base_.num_classes))))

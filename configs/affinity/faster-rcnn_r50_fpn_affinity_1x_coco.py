@@ -1,0 +1,13 @@
+_base_ = 'mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py'
+num_classes = 80
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(
+            cls_predictor_cfg=dict(
+                type='mmdet_imbalance.AffinityPredictor',
+                num_prototypes=1,
+                num_bg_prototypes=5),
+            loss_cls=dict(
+                _delete_=True,
+                type='mmdet_imbalance.AffinityLoss',
+                num_classes=num_classes))))

@@ -1,0 +1,11 @@
+_base_ = 'mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py'
+num_classes = 1203
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(
+            loss_cls=dict(
+                _delete_=True,
+                type='mmdet_imbalance.FederatedLoss',
+                num_classes=num_classes,
+                num_sampled_classes=50))))
+custom_hooks = [dict(type='mmdet_imbalance.ClassStatsHook')]
