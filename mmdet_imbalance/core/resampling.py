@@ -251,12 +251,25 @@ class ImagesByClass:
         Returns:
             Images with the class and boxes of the class, shape (C,) each.
         """
-        num_classes = len(self.img_count)
-        label_of = np.repeat(np.arange(num_classes), self.img_count)
         shown = np.asarray(image_counts, float)[self.images]
-        return (
-            np.bincount(label_of, weights=shown, minlength=num_classes),
-            np.bincount(
-                label_of, weights=shown * self.instances, minlength=num_classes
-            ),
-        )
+        return self._sum_by_class(shown), self._sum_by_class(shown * self.instances)
+
+    def _sum_by_class(self, values: np.ndarray) -> np.ndarray:
+        # Differences of running sums: reduceat would give a class without images the
+        # first value of the next one.
+        running = np.concatenate([[0.0], np.cumsum(values)])
+        return np.diff(running[self.class_ptr])
+
+
+def class_thirds(img_count: np.ndarray) -> dict[str, np.ndarray]:
+    """Head, middle and tail: thirds of the classes that have images, by their number.
+
+    Args:
+        img_count: shape (C,).
+
+    Returns:
+        Name of a third to its classes, most frequent first.
+    """
+    order = np.argsort(-img_count, kind='stable')
+    parts = np.array_split(order[img_count[order] > 0], 3)
+    return dict(zip(('head', 'middle', 'tail'), parts, strict=True))

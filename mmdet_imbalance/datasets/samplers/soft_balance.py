@@ -56,6 +56,10 @@ class _BalancedSampler(StreamSampler):
     def _needs_batch_size(self) -> bool:
         return not self.by_epoch and not self.schedule.is_constant
 
+    @property
+    def _notable_rounds(self) -> list[int]:
+        return self.schedule.times[:4].tolist() if self.by_epoch else [0]
+
     def values_of_round(self, number: int) -> float | np.ndarray:
         """Value of the schedule in round `number`, one or one an entry."""
         if self.schedule.is_constant:

@@ -16,7 +16,11 @@ from mmengine.logging import print_log
 from torch.utils.data import Sampler
 
 from mmdet_imbalance.core.index_streams import stream_generator
-from mmdet_imbalance.core.resampling import ImagesByClass, without_ignored
+from mmdet_imbalance.core.resampling import (
+    ImagesByClass,
+    class_thirds,
+    without_ignored,
+)
 from mmdet_imbalance.datasets.label_index import class_names, label_index
 
 # Indices become Python integers in pieces of this size: 60 MB less for 1.7 M images.
@@ -76,9 +80,10 @@ class StreamSampler(Sampler):
         names = class_names(dataset)
         num_classes = len(names) if names else int(index.labels.max(initial=-1)) + 1
         self.by_class = ImagesByClass.from_labels(image_ptr, labels, num_classes)
+        self.num_unlabelled = int((np.diff(image_ptr) == 0).sum())
         self._prepare(image_ptr, labels)
         if verbose:
-            print_log(self._head_line(), logger='current')
+            print_log(self.summary(), logger='current')
 
     # --- what a subclass gives ----------------------------------------------------
     def _prepare(self, image_ptr: np.ndarray, labels: np.ndarray) -> None:
@@ -188,15 +193,30 @@ class StreamSampler(Sampler):
         return number * iterations + entries // self.world_size // batch_size
 
     # --- what is printed ------------------------------------------------------------
-    def _head_line(self) -> str:
+    @property
+    def _notable_rounds(self) -> list[int]:
+        """Rounds that the summary tells apart."""
+        return [0]
+
+    def summary(self) -> str:
+        """What is drawn from, and what an epoch shows of frequent and rare classes."""
         counts = self.by_class.img_count
-        shown = np.bincount(self.by_class.images, minlength=self.by_class.num_images)
-        return (
+        thirds = class_thirds(counts)
+        lines = [
             f'{type(self).__name__}: {self.by_class.num_images} images '
-            f'({np.count_nonzero(shown == 0)} without labels), '
+            f'({self.num_unlabelled} without labels), '
             f'{np.count_nonzero(counts)} of {len(counts)} classes have images, '
             f'{len(self)} images an epoch and rank, seed {self.seed}'
-        )
+        ]
+        for number in self._notable_rounds:
+            images, _ = self.by_class.seen(self.expected_image_counts(number))
+            means = ', '.join(
+                f'{name} {images[part].mean():.1f}'
+                for name, part in thirds.items()
+                if len(part)
+            )
+            lines.append(f'  epoch {number}, images of a class on average: {means}')
+        return '\n'.join(lines)
 
 
 def _is_count(value) -> bool:

@@ -1,9 +1,12 @@
 """Soft balance and its schedule; laws that all samplers share are in their own file."""
 
+import json
 from itertools import islice
 
 import numpy as np
 import pytest
+from mmengine.registry import DATASETS, init_default_scope
+from torch.utils.data import Subset
 
 from mmdet_imbalance.datasets.samplers import (
     ProgressivelyBalancedSampler,
@@ -14,6 +17,7 @@ from mmdet_imbalance.datasets.samplers import (
 )
 from tests.helpers import oracles_resampling as oracle
 from tests.helpers.labelled_images import LabelledImages, long_tail
+from tests.helpers.tiny_run import CLASSES, write_data
 
 TWO_CLASSES = LabelledImages([[0]] * 90 + [[1]] * 10, 2)
 
@@ -170,3 +174,50 @@ def test_a_dataset_with_only_ignored_boxes_is_refused():
     dataset = LabelledImages([[0], [1]], 2, [[True], [True]])
     with pytest.raises(ValueError, match='no image'):
         SoftBalanceSampler(dataset)
+
+
+def test_host_datasets_and_their_wrappers_are_sampled(tmp_path):
+    """Images 0 to 5 show all classes; filtered, joined, repeated, cut out."""
+    folder = write_data(tmp_path / 'data', num_images=6)
+    content = json.loads((folder / 'train.json').read_text())
+    content['annotations'] = [a for a in content['annotations'] if a['image_id'] != 3]
+    (folder / 'train.json').write_text(json.dumps(content))
+    init_default_scope('mmdet')
+
+    def coco(filter_empty_gt):
+        return dict(
+            type='CocoDataset',
+            ann_file=str(folder / 'train.json'),
+            data_prefix=dict(img=str(folder)),
+            metainfo=dict(classes=CLASSES),
+            filter_cfg=dict(filter_empty_gt=filter_empty_gt),
+            pipeline=[],
+        )
+
+    filtered = DATASETS.build(coco(True))
+    whole = DATASETS.build(coco(False))
+    repeated = DATASETS.build(dict(type='RepeatDataset', times=3, dataset=coco(True)))
+    joined = DATASETS.build(
+        dict(
+            type='ConcatDataset',
+            datasets=[coco(True), coco(False)],
+            ignore_keys=['data_list'],
+        )
+    )
+    cut = Subset(whole, [5, 2, 0])
+    for dataset, img_count in (
+        (filtered, 5),
+        (whole, 5),
+        (repeated, 15),
+        (joined, 10),
+        (cut, 2),
+    ):
+        sampler = SoftBalanceSampler(dataset, [(0, 0.0), (1, 0.7)], seed=0)
+        assert sampler.by_class.img_count.tolist() == [img_count] * 3
+        assert sorted(sampler) == list(range(len(dataset)))
+        sampler.set_epoch(1)
+        for index in sampler:
+            if dataset is cut:
+                assert index != 1
+            else:
+                assert dataset.get_data_info(index)['instances']

@@ -245,6 +245,8 @@ def test_the_summary_is_printed_once_and_on_demand(config, capfd, monkeypatch):
     assert len(lines) == 1
     assert '60 images (' in lines[0]
     assert '5 of 6 classes' in lines[0]
+    assert 'head' in lines[0]
+    assert 'tail' in lines[0]
     build(config, long_tail(), verbose=False)
     assert len(lines) == 1
 

@@ -1,0 +1,141 @@
+"""Show what the data sampler of a config will show: images and boxes by class."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmdet_imbalance.cli.config import add_config_arguments, load_config
+from mmdet_imbalance.cli.errors import ToolError, command_line, tool_parser
+
+
+@command_line
+def main(argv: Sequence[str]) -> None:
+    """Run the tool with the arguments `argv`."""
+    parser = tool_parser(
+        'Images and boxes of each class that the data sampler shows in each epoch.',
+        'python tools/inspect_sampler.py configs/aquarium/faster-rcnn_efficientnet-'
+        'lite0_fpn_concurrent-softmax_soft-balance_12e_aquarium.py '
+        '--data-root data/aquarium --plot epochs.png',
+    )
+    add_config_arguments(parser)
+    parser.add_argument(
+        '--epochs', type=int, help="number of epochs (default: the config's)"
+    )
+    parser.add_argument('--plot', metavar='FILE', help='picture as PNG, PDF or SVG')
+    parser.add_argument(
+        '--max-rows', type=int, default=40, help='most classes in the table'
+    )
+    args = parser.parse_args(argv)
+    if args.epochs is not None and args.epochs < 1:
+        raise ToolError(f'--epochs must be at least 1, got {args.epochs}')
+    cfg = load_config(args)
+    if args.plot is not None and not Path(args.plot).absolute().parent.is_dir():
+        raise ToolError(f'folder not found: {Path(args.plot).absolute().parent}')
+
+    from mmengine.registry import DATA_SAMPLERS, DATASETS, init_default_scope
+
+    from mmdet_imbalance.core.resampling import class_thirds
+    from mmdet_imbalance.datasets.label_index import class_names
+    from mmdet_imbalance.datasets.samplers.expectation import (
+        epoch_table,
+        images_by_class,
+    )
+    from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
+    from mmdet_imbalance.visualization.epoch_plot import plot_epochs
+
+    loader = cfg.get('train_dataloader')
+    if not loader or 'dataset' not in loader or 'sampler' not in loader:
+        raise ToolError(f'{cfg.filename} has no `train_dataloader` with a `sampler`')
+    init_default_scope(cfg.get('default_scope') or 'mmdet')
+    dataset = DATASETS.build(loader.dataset)
+    seed = (cfg.get('randomness') or {}).get('seed') or 0
+    sampler = DATA_SAMPLERS.build(
+        loader.sampler, default_args=dict(dataset=dataset, seed=seed)
+    )
+    if isinstance(sampler, StreamSampler) and loader.get('batch_size'):
+        sampler.set_batch_size(loader.batch_size)
+    table = epoch_table(sampler, dataset, range(args.epochs or epochs_of(cfg, sampler)))
+    img_count = images_by_class(dataset).img_count
+    names = class_names(dataset) or [str(c) for c in range(len(img_count))]
+    groups = class_thirds(img_count)
+    print(text_table(table, img_count, names, groups, args.max_rows))
+    if args.plot is not None:
+        title = f'{type(sampler).__name__}, {Path(cfg.filename).stem}'
+        plot_epochs(table.epochs, table.images, groups, args.plot, title)
+        print(f'written: {args.plot}')
+
+
+def epochs_of(cfg, sampler) -> int:
+    """Number of epochs that the config trains, rounded up."""
+    train_cfg = cfg.get('train_cfg') or {}
+    if train_cfg.get('max_epochs'):
+        return train_cfg['max_epochs']
+    if train_cfg.get('max_iters'):
+        batch_size = cfg.train_dataloader.get('batch_size') or 1
+        return -(-train_cfg['max_iters'] * batch_size // len(sampler))
+    raise ToolError('the config names neither epochs nor iterations: give --epochs')
+
+
+def text_table(table, img_count, names, groups, max_rows: int) -> str:
+    """Head, middle and tail by epoch, then classes by phase."""
+    how = 'counted in one drawn epoch' if table.is_counted else 'expected'
+    lines = [f'images an epoch, mean of the classes of a third ({how})']
+    lines.append(
+        f'{"epochs":>9} {"all":>9} '
+        + ' '.join(f'{f"{name} ({len(part)})":>12}' for name, part in groups.items())
+    )
+    phases = phases_of(table)
+    for first, last in phases:
+        row = table.images[first]
+        means = [row[part].mean() if len(part) else 0.0 for part in groups.values()]
+        lines.append(
+            f'{span(table.epochs[first], table.epochs[last]):>9} '
+            f'{table.entries[first]:9.0f} ' + ' '.join(f'{m:12.1f}' for m in means)
+        )
+    shown = [c for part in groups.values() for c in part]
+    left_out = len(shown) - max_rows
+    if left_out > 0:
+        # As many of the head as of the tail: these are what one looks for.
+        half = max_rows // 2
+        shown = [*shown[: max_rows - half], *shown[len(shown) - half :]]
+    # The first and the last phase and, between, as many as fit a line.
+    columns = phases if len(phases) <= 4 else [*phases[:3], phases[-1]]
+    lines += ['', 'images / boxes an epoch, by class']
+    lines.append(
+        f'{"class":24} {"images":>8} '
+        + ' '.join(
+            f'{"ep. " + span(table.epochs[a], table.epochs[b]):>17}' for a, b in columns
+        )
+    )
+    for c in shown:
+        cells = ' '.join(
+            f'{table.images[a, c]:8.1f} {table.boxes[a, c]:8.1f}' for a, _ in columns
+        )
+        lines.append(f'{names[c][:24]:24} {img_count[c]:8d} {cells}')
+    if left_out > 0:
+        lines.append(f'({left_out} classes between them left out, see --max-rows)')
+    unseen = int((img_count == 0).sum())
+    if unseen:
+        lines.append(f'({unseen} classes without images)')
+    return '\n'.join(lines)
+
+
+def phases_of(table) -> list[tuple[int, int]]:
+    """First and last row of each run of epochs that show the same."""
+    phases = []
+    for row in range(len(table.epochs)):
+        same = phases and (table.images[row] == table.images[phases[-1][0]]).all()
+        if same:
+            phases[-1] = (phases[-1][0], row)
+        else:
+            phases.append((row, row))
+    return phases
+
+
+def span(first: int, last: int) -> str:
+    """Epochs as text."""
+    return str(first) if first == last else f'{first}-{last}'
+
+
+if __name__ == '__main__':
+    sys.exit(main())
