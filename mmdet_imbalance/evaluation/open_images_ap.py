@@ -19,7 +19,8 @@ Shapes: D detections, M annotated boxes, V verified labels, C classes. Boxes are
 numpy's argsort leaves them, which is the official evaluator's.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from mmdet_imbalance.evaluation.overlap import best_overlap
 JUDGE = ('verified', 'all')
 #: The official evaluator keeps so many detections of a class in an image.
 MAX_DETECTIONS = 10000
+_FALSE, _TRUE, _GROUP = range(3)
 
 
 @dataclass
@@ -81,13 +83,18 @@ class OpenImagesAP:
         return float(ap.mean()) if ap.size else -1.0
 
 
-@dataclass
-class _Entries:
-    """Judged rows of all images so far: class, score, weight as true positive."""
+class _Entries(NamedTuple):
+    """Judged rows of a batch, by class: 7 bytes each with float32 scores.
 
-    label: list[np.ndarray] = field(default_factory=list)
-    score: list[np.ndarray] = field(default_factory=list)
-    weight: list[np.ndarray] = field(default_factory=list)
+    Attributes:
+        start: first row of each class and the end, shape (C + 1,).
+        score: shape (n,).
+        fate: `_FALSE`, `_TRUE` or `_GROUP`, shape (n,), uint8.
+    """
+
+    start: np.ndarray
+    score: np.ndarray
+    fate: np.ndarray
 
 
 class OpenImagesEvaluator:
@@ -134,7 +141,7 @@ class OpenImagesEvaluator:
         self._gt_matrix = matrix if expand_ground_truth else identity
         self._det_matrix = matrix if expand_detections else identity
         self._num_gt = np.zeros(num_classes)
-        self._entries = _Entries()
+        self._entries: list[_Entries] = []
 
     def add(self, batch: ImageBatch) -> None:
         """Judge the detections of some images."""
@@ -164,22 +171,21 @@ class OpenImagesEvaluator:
                 f'{other.num_classes} classes'
             )
         self._num_gt += other._num_gt
-        for name in ('label', 'score', 'weight'):
-            getattr(self._entries, name).extend(getattr(other._entries, name))
+        self._entries.extend(other._entries)
 
     def result(self) -> OpenImagesAP:
         """AP of everything added so far."""
-        label = _concatenate(self._entries.label, np.int32)
-        score = _concatenate(self._entries.score, np.float64)
-        weight = _concatenate(self._entries.weight, np.float64)
-        order = np.argsort(label, kind='stable')
-        score, weight = score[order], weight[order]
-        start = np.searchsorted(label[order], np.arange(self.num_classes + 1))
+        weight_of = np.array([0.0, 1.0, self.group_of_weight])
         ap = np.full(self.num_classes, np.nan)
         # One sort a class, as the official evaluator does, for the order of ties.
         for c in np.flatnonzero(self._num_gt > 0):
-            rows = slice(start[c], start[c + 1])
-            ap[c] = average_precision(score[rows], weight[rows], self._num_gt[c])
+            rows = [slice(e.start[c], e.start[c + 1]) for e in self._entries]
+            parts = list(zip(self._entries, rows, strict=True))
+            score = np.concatenate([e.score[r] for e, r in parts])
+            fate = np.concatenate([e.fate[r] for e, r in parts])
+            ap[c] = average_precision(
+                score.astype(np.float64), weight_of[fate], self._num_gt[c]
+            )
         return OpenImagesAP(ap, self._num_gt.copy())
 
     def _key(self, image: np.ndarray, label: np.ndarray) -> np.ndarray:
@@ -204,7 +210,7 @@ class OpenImagesEvaluator:
                 judged.append(self._key(batch.verified_image[which][source], implied))
             keep = np.isin(key, np.unique(np.concatenate(judged)))
             rows, key = rows[keep], key[keep]
-        return key, box[rows], batch.det_score[rows].astype(np.float64)
+        return key, box[rows], batch.det_score[rows]
 
     def _match_boxes(self, key, box, gt_key, gt_box):
         """True positives among the sorted detections, shape (D,), bool."""
@@ -223,22 +229,24 @@ class OpenImagesEvaluator:
         return group, (overlap >= self.iou_thr) & ~true
 
     def _append(self, key, score, true, group, in_group, group_key):
-        best = np.zeros(len(group_key))
+        best = np.zeros(len(group_key), dtype=score.dtype)
         np.maximum.at(best, group[in_group], score[in_group])
         found = (best > 0) & (self.group_of_weight > 0)
         # The entries of the groups follow the detections of their image and class.
-        order = np.argsort(
-            np.concatenate([2 * key[~in_group], 2 * group_key[found] + 1]),
-            kind='stable',
+        kept = ~in_group
+        label = np.concatenate([key[kept], group_key[found]]) % self.num_classes
+        place = np.concatenate([2 * key[kept], 2 * group_key[found] + 1])
+        order = np.argsort(place, kind='stable')
+        order = order[np.argsort(label[order].astype(np.int32), kind='stable')]
+        fate = np.concatenate([true[kept], np.full(int(found.sum()), _GROUP)])
+        count = np.bincount(label, minlength=self.num_classes)
+        self._entries.append(
+            _Entries(
+                start=np.concatenate([[0], np.cumsum(count)]),
+                score=np.concatenate([score[kept], best[found]])[order],
+                fate=fate[order].astype(np.uint8),
+            )
         )
-        key = np.concatenate([key[~in_group], group_key[found]])[order]
-        weight = np.concatenate(
-            [true[~in_group], np.full(int(found.sum()), self.group_of_weight)]
-        )
-        score = np.concatenate([score[~in_group], best[found]])
-        self._entries.label.append((key % self.num_classes).astype(np.int32))
-        self._entries.score.append(score[order])
-        self._entries.weight.append(weight[order])
 
 
 def average_precision(score: np.ndarray, weight: np.ndarray, num_gt: float) -> float:
@@ -283,7 +291,3 @@ def _by_key_and_score(
         rows = np.sort(order[begin : begin + num])
         order[begin : begin + num] = rows[np.argsort(score[rows])[::-1]]
     return order
-
-
-def _concatenate(parts: list[np.ndarray], dtype: type) -> np.ndarray:
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=dtype)
