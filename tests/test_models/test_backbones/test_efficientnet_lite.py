@@ -173,6 +173,12 @@ def test_frozen_stages_get_no_gradient_and_keep_their_statistics(frozen_stages):
             assert is_still == name.startswith(frozen), name
 
 
+@pytest.mark.parametrize('channels_last', [True, False])
+def test_outputs_are_contiguous_because_the_roi_layers_read_raw_memory(channels_last):
+    model = EfficientNetLite(channels_last=channels_last, init_cfg=False)
+    assert all(out.is_contiguous() for out in model(fixed_input(64, 96)))
+
+
 def test_norm_cfg_can_take_the_norms_out_of_training():
     model = EfficientNetLite(
         norm_cfg=dict(type='BN', eps=1e-3, requires_grad=False), init_cfg=False
