@@ -14,7 +14,7 @@ def main(argv: Sequence[str]) -> None:
     parser = tool_parser(
         'Images and boxes of each class that the data sampler shows in each epoch.',
         'python tools/inspect_sampler.py configs/aquarium/faster-rcnn_efficientnet-'
-        'lite0_fpn_concurrent-softmax_soft-balance_12e_aquarium.py '
+        'lite0_fpn_concurrent-softmax_soft-balance_10e_aquarium.py '
         '--data-root data/aquarium --plot epochs.png',
     )
     add_config_arguments(parser)
