@@ -63,9 +63,17 @@ class CocoAP:
     def per_class(self, iou_thr: float | None = None, area: str = 'all') -> np.ndarray:
         """AP of each class, shape (C,); nan for a class without ground truth."""
         precision = self._select(self.precision, iou_thr, area, None)
+        return self._by_label(precision.transpose(2, 0, 1))
+
+    def per_class_recall(self) -> np.ndarray:
+        """AR of each class, shape (C,); nan for a class without ground truth."""
+        return self._by_label(self._select(self.recall, None, 'all', None).T)
+
+    def _by_label(self, table: np.ndarray) -> np.ndarray:
+        """Mean of each row in the order of the labels, shape (C,)."""
         # A class has ground truth for all thresholds or for none. Rows in memory order
         # are summed pairwise, as pycocotools' are.
-        rows = np.ascontiguousarray(precision.transpose(2, 0, 1))
+        rows = np.ascontiguousarray(table)
         mean = rows.reshape(len(rows), -1).mean(axis=1)
         by_label = np.empty_like(mean)
         by_label[self.label_order] = np.where(mean < 0, np.nan, mean)

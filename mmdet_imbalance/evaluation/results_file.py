@@ -9,6 +9,7 @@ Shapes: C classes. Deviations: none (this is no method of a paper).
 
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -136,7 +137,7 @@ def read_results(path: str | Path, gt: GroundTruth) -> Detections:
     index = _positions(path, 'image_id', image_id, gt.image_ids())
     labels = _positions(path, 'category_id', category_id, gt.category_ids)
     for what, values in (('score', scores), ('bbox', boxes)):
-        bad = ~np.isfinite(values).reshape(len(rows), -1).all(axis=1)
+        bad = ~np.isfinite(values.reshape(len(rows), 4 if what == 'bbox' else 1)).all(1)
         if bad.any():
             raise ValueError(
                 f'{path}: {int(bad.sum())} detections have a {what} that is not '
@@ -155,15 +156,59 @@ def read_results_pair(
         results: a results file.
         ann_file: annotation; None takes `PREFIX.gt.json` beside `PREFIX.bbox.json`.
     """
-    if ann_file is None:
-        if not str(results).endswith(RESULTS_SUFFIX):
-            raise ValueError(
-                f'{results} does not end in {RESULTS_SUFFIX}, so the ground truth '
-                'beside it has no known name: name it with --ann-file'
-            )
-        ann_file = str(results)[: -len(RESULTS_SUFFIX)] + ANNOTATION_SUFFIX
+    ann_file = annotation_of(results) if ann_file is None else ann_file
     gt = read_coco(ann_file)
     return gt, read_results(results, gt)
+
+
+class ClassFacts(NamedTuple):
+    """What a results file knows of the classes beyond their names.
+
+    Attributes:
+        img_count: training images of each class, shape (C,), or None.
+        instance_count: training objects of each class, shape (C,), or None.
+        ancestor_matrix: [child, ancestor], shape (C, C), bool, reflexive, or None.
+    """
+
+    img_count: np.ndarray | None
+    instance_count: np.ndarray | None
+    ancestor_matrix: np.ndarray | None
+
+
+def read_class_facts(ann_file: str | Path, gt: GroundTruth) -> ClassFacts:
+    """Read training counts and ancestors that `write_results` or LVIS left there.
+
+    Args:
+        ann_file: annotation file that `gt` was read from.
+        gt: says the order of the classes.
+    """
+    with open(ann_file, encoding='utf-8') as file:
+        categories = json.load(file)['categories']
+    by_id = {category['id']: category for category in categories}
+    known = [by_id.get(i, {}) for i in gt.category_ids.tolist()]
+
+    def counts(key):
+        if not all(key in category for category in known):
+            return None
+        return np.array([category[key] for category in known], dtype=np.int64)
+
+    matrix = None
+    if any('ancestors' in category for category in known):
+        matrix = np.eye(gt.num_classes, dtype=bool)
+        label_of = {i: label for label, i in enumerate(gt.category_ids.tolist())}
+        for label, category in enumerate(known):
+            matrix[label, [label_of[i] for i in category.get('ancestors', ())]] = True
+    return ClassFacts(counts('image_count'), counts('instance_count'), matrix)
+
+
+def annotation_of(results: str | Path) -> Path:
+    """Path of the ground truth beside a results file."""
+    if not str(results).endswith(RESULTS_SUFFIX):
+        raise ValueError(
+            f'{results} does not end in {RESULTS_SUFFIX}, so the ground truth '
+            'beside it has no known name: name it with --ann-file'
+        )
+    return Path(str(results)[: -len(RESULTS_SUFFIX)] + ANNOTATION_SUFFIX)
 
 
 def _positions(path, name, values, known) -> np.ndarray:

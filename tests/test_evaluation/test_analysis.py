@@ -1,0 +1,275 @@
+"""Analysis, the report and its tool."""
+
+import importlib.util
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mmdet_imbalance.core.class_stats import ClassStats
+from mmdet_imbalance.evaluation.analysis import Analysis
+from mmdet_imbalance.evaluation.boxes import Detections
+from mmdet_imbalance.evaluation.coco_ap import coco_average_precision
+from mmdet_imbalance.evaluation.report_plots import smoothed
+from mmdet_imbalance.evaluation.results_file import ClassFacts, write_results
+from tests.test_evaluation.test_comparison import degraded
+from tests.test_evaluation.test_matching import fixture
+
+#: Classes 0 > 1, 2 and 3 are siblings below 0.
+TREE = np.eye(6, dtype=bool)
+TREE[1:4, 0] = True
+
+
+def stats_of(gt):
+    count = np.array([500, 300, 60, 8, 12, 0])
+    return ClassStats(
+        class_names=gt.class_names,
+        img_count=count,
+        instance_count=2 * count,
+        num_images=600,
+        ancestor_matrix=TREE,
+    )
+
+
+def analysis_of(gt, detections, matrix=None):
+    return Analysis('net', gt, detections, ClassFacts(None, None, matrix))
+
+
+def confusion_by_loop(gt, found, matrix):
+    """Fractions of calls by own and by called class, from plain loops."""
+    table = np.zeros((gt.num_classes, gt.num_classes))
+    rows = [m for m in range(len(gt.labels)) if not gt.is_crowd[m]]
+    for m in rows:
+        best, called = -1.0, None
+        for d in range(len(found)):
+            if found.image_index[d] != gt.image_index[m]:
+                continue
+            a, b = found.boxes[d], gt.boxes[m]
+            w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+            h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+            inter = max(w, 0) * max(h, 0)
+            iou = inter / (a[2] * a[3] + b[2] * b[3] - inter)
+            if iou >= 0.5 and found.scores[d] > best:
+                best, called = found.scores[d], found.labels[d]
+        if called is None:
+            continue
+        own = {
+            gt.labels[k]
+            for k in range(len(gt.labels))
+            if gt.image_index[k] == gt.image_index[m]
+            and (gt.boxes[k] == gt.boxes[m]).all()
+        }
+        own |= {a for c in own for a in np.flatnonzero(matrix[c])}
+        table[gt.labels[m], gt.labels[m] if called in own else called] += 1
+    number = np.bincount(gt.labels[rows], minlength=gt.num_classes)
+    return table / np.maximum(number, 1)[:, None]
+
+
+def test_confusion_is_that_of_a_loop():
+    _, gt, detections = fixture(1, num_images=10, num_boxes=60)
+    scores = np.random.default_rng(0).permutation(len(detections)) / 1e4
+    detections = degraded(replace(detections, scores=scores), 0.3, 0)
+    got = analysis_of(gt, detections, TREE).confusion
+    np.testing.assert_allclose(got, confusion_by_loop(gt, detections, TREE))
+    assert (got * ~np.eye(6, dtype=bool)).sum() > 0.3
+
+
+def test_relations():
+    _, gt, detections = fixture(2)
+    # Every box is another object: no labels stand together.
+    gt = replace(gt, boxes=gt.boxes + np.arange(len(gt.labels))[:, None] / 1e3)
+    analysis = analysis_of(gt, detections, TREE)
+    assert analysis.relation(1, 2) == 'sibling'
+    assert analysis.relation(1, 0) == 'ancestor'
+    assert analysis.relation(1, 4) == ''
+    both = analysis_of(gt.expand(TREE), detections, TREE)
+    assert both.relation(1, 0) == 'concurrent'
+    assert both.concurrent[1, 0] == 1
+    assert 0 < both.concurrent[0, 1] < 1
+
+
+def test_class_table_is_in_order_of_frequency():
+    _, gt, detections = fixture(3)
+    count = stats_of(gt).img_count
+    analysis = Analysis('net', gt, detections, ClassFacts(count, count, None))
+    header, rows = analysis.class_table()
+    assert [row[0] for row in rows] == [f'class{c}' for c in (0, 1, 2, 4, 3, 5)]
+    ap = coco_average_precision(gt, detections).per_class()
+    column = [row[header.index('AP')] for row in rows]
+    np.testing.assert_allclose(column, ap[[0, 1, 2, 4, 3, 5]])
+
+
+def test_smoothing_keeps_constants_and_follows_slopes():
+    x = np.random.default_rng(0).random(200) * 3
+    _, line = smoothed(x, np.full(200, 0.3))
+    np.testing.assert_allclose(line, 0.3)
+    _, line = smoothed(x, x)
+    assert (np.diff(line) > 0).all()
+    grid, line = smoothed(np.array([1.0]), np.array([0.5]))
+    assert line[0] == 0.5
+    assert len(grid) == 100
+
+
+@pytest.fixture(scope='module')
+def tool(project_root):
+    spec = importlib.util.spec_from_file_location(
+        'analyze', project_root / 'tools' / 'analyze.py'
+    )
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope='module')
+def report(tool, tmp_path_factory):
+    """A report on two detectors over images on disk."""
+    folder = tmp_path_factory.mktemp('report')
+    _, gt, detections = fixture(4, num_images=12, num_boxes=80)
+    gt = gt.expand(TREE)
+    stats = stats_of(gt)
+    gt = replace(gt, freq_group=stats.freq_group)
+    pixels = np.random.default_rng(0).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    for image in gt.images[:-1]:
+        Image.fromarray(pixels).save(folder / image['file_name'])
+    write_results(folder / 'good', gt, detections, TREE, stats)
+    write_results(folder / 'bad', gt, degraded(detections, 0.4, 0), TREE, stats)
+    out = folder / 'out'
+    argv = [f'a <b>={folder}/good.bbox.json', str(folder / 'bad.bbox.json')]
+    argv += ['--out', str(out), '--image-root', str(folder)]
+    assert tool.main(argv) == 0
+    return out
+
+
+class Page(HTMLParser):
+    """Counts what a page consists of, and that all its tags are closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.count, self.links = [], {}, []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.count[tag] = self.count.get(tag, 0) + 1
+        self.links += [v for k, v in attrs if k in ('src', 'href')]
+        if tag not in ('meta', 'img'):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_self_contained(report):
+    text = (report / 'index.html').read_text()
+    page = Page(text)
+    assert page.open == []
+    assert all(link.startswith('data:image/png;base64,') for link in page.links)
+    assert page.count['img'] >= 12
+    assert page.count['table'] >= 5
+    assert 'script' not in page.count
+    assert 'a &lt;b&gt;' in text
+    for number in (0, 1):
+        assert (report / f'image_{number}_1.png').is_file()
+        assert (report / f'hierarchy_{number}.png').is_file()
+    pictures = list(report.glob('*.png'))
+    assert len(pictures) == page.count['img']
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert min(image.size) > 100
+            assert len(image.convert('L').getcolors(256)) > 5
+
+
+def test_tables_agree_with_the_metric(report):
+    rows = (report / 'summary.csv').read_text().splitlines()
+    assert rows[0] == 'figure,a <b>,bad'
+    figures = {row.split(',')[0]: row.split(',')[1:] for row in rows[1:]}
+    _, gt, detections = fixture(4, num_images=12, num_boxes=80)
+    expected = coco_average_precision(gt.expand(TREE), detections).ap()
+    assert float(figures['AP'][0]) == pytest.approx(expected)
+    assert float(figures['AP'][1]) < float(figures['AP'][0])
+    assert int(float(figures['concurrent_objects'][0])) > 10
+    assert 'class3' in (report / 'classes_0.md').read_text()
+
+
+def test_page_in_a_real_browser(report, tmp_path):
+    browsers = ('chromium', 'chromium-browser', 'google-chrome', 'chrome')
+    found = next(filter(None, map(shutil.which, browsers)), None)
+    if found is None:
+        pytest.skip('no Chromium on this machine')
+    shot = tmp_path / 'page.png'
+    command = [found, '--headless', '--no-sandbox', '--disable-gpu']
+    command += [f'--screenshot={shot}', '--window-size=1200,4000']
+    subprocess.run([*command, f'file://{report}/index.html'], check=True, timeout=120)
+    pixels = np.asarray(Image.open(shot).convert('L'))
+    assert pixels.shape == (4000, 1200)
+    assert (pixels < 128).mean() > 0.005
+
+
+def test_one_detector_without_statistics_images_or_objects(tool, tmp_path):
+    _, gt, detections = fixture(5)
+    bare = replace(gt, freq_group=None)
+    write_results(tmp_path / 'plain', bare, detections)
+    argv = [str(tmp_path / 'plain.bbox.json'), '--out', str(tmp_path / 'a')]
+    assert tool.main(argv) == 0
+    assert 'name --image-root' in (tmp_path / 'a' / 'index.html').read_text()
+    empty = bare.select_images(np.arange(0))
+    write_results(tmp_path / 'empty', empty, Detections())
+    argv = [str(tmp_path / 'empty.bbox.json'), '--out', str(tmp_path / 'b')]
+    assert tool.main(argv) == 0
+    assert (tmp_path / 'b' / 'index.html').is_file()
+
+
+def test_statistics_from_a_file_in_another_order(tool, tmp_path):
+    _, gt, detections = fixture(6)
+    write_results(tmp_path / 'plain', replace(gt, freq_group=None), detections)
+    stats = stats_of(gt)
+    order = [5, 0, 3, 1, 2, 4]
+    ClassStats(
+        class_names=[stats.class_names[k] for k in order],
+        img_count=stats.img_count[order],
+        instance_count=stats.instance_count[order],
+        num_images=stats.num_images,
+    ).save(tmp_path / 'stats.json')
+    argv = [str(tmp_path / 'plain.bbox.json'), '--out', str(tmp_path / 'out')]
+    argv += ['--class-stats', str(tmp_path / 'stats.json')]
+    assert tool.main([*argv, '--freq-thresholds', '8', '60']) == 0
+    rows = (tmp_path / 'out' / 'classes_0.csv').read_text().splitlines()[1:]
+    group = {row.split(',')[0]: row.split(',')[1:3] for row in rows}
+    assert group['class2'] == ['c', '60']
+    assert group['class3'] == ['r', '8']
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda rows: rows[0].update(score=float('nan')), 'not finite'),
+        (lambda rows: rows[0].update(image_id=-5), 'another dataset or split'),
+        (lambda rows: rows[0].update(category_id=-5), 'another dataset or split'),
+        (lambda rows: rows[0].pop('bbox'), 'every detection needs'),
+    ],
+)
+def test_bad_results_are_named(tool, tmp_path, capsys, change, message):
+    _, gt, detections = fixture(7)
+    results, _ = write_results(tmp_path / 'x', gt, detections)
+    rows = json.loads(results.read_text())
+    change(rows)
+    results.write_text(json.dumps(rows))
+    assert tool.main([str(results), '--out', str(tmp_path / 'out')]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count('\n') == 1
+
+
+def test_bad_arguments_are_named(tool, tmp_path, capsys):
+    for argv, message in (
+        (['nothing.bbox.json', '--out', 'x'], 'nothing'),
+        (['nothing.json', '--out', 'x'], '--ann-file'),
+        (['x', '--out', 'x', '--freq-thresholds', '1', '2'], '--class-stats'),
+    ):
+        assert tool.main(argv) == 2
+        assert re.search(message, capsys.readouterr().err)
