@@ -1,0 +1,198 @@
+"""Reads the CSV files of Open Images, V4 to V7 and the Challenges, as downloaded.
+
+Columns are found by their names in the header, so that further columns (V6 clicks) and
+missing flags (Challenge validation) do no harm. Byte order marks, CRLF and quotes are
+read. What cannot be a value is an error with file, line and value, or is skipped and
+counted.
+
+Shapes: M rows of a file.
+"""
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+SIDES = ('XMin', 'YMin', 'XMax', 'YMax')
+FLAGS = ('IsOccluded', 'IsTruncated', 'IsGroupOf', 'IsDepiction', 'IsInside')
+CODES = pa.dictionary(pa.int32(), pa.string())
+BLOCK_BYTES = 8 << 20
+
+
+def read_columns(
+    path: str | Path,
+    types: dict[str, pa.DataType],
+    optional: Sequence[str] = (),
+    skip_bad: bool = False,
+) -> tuple[dict[str, pa.ChunkedArray], int]:
+    """Read columns by name with several threads.
+
+    Args:
+        path: CSV file with a header.
+        types: wanted columns.
+        optional: those that the file may lack.
+        skip_bad: leave out lines that cannot be read, instead of an error.
+
+    Returns:
+        The columns that are there, and the number of lines left out.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a missing column, or a line that cannot be read.
+    """
+    path = Path(path)
+    header = read_header(path)
+    missing = [name for name in types if name not in header and name not in optional]
+    if missing:
+        raise ValueError(
+            f'{path}, line 1: column(s) {missing} are missing; the header has {header}'
+        )
+    wanted = {name: kind for name, kind in types.items() if name in header}
+    skipped = []
+
+    def note(row) -> str:
+        skipped.append(row.text)
+        return 'skip' if skip_bad else 'error'
+
+    def read(kinds: dict[str, pa.DataType]) -> pa.Table:
+        skipped.clear()
+        return arrow_csv.read_csv(
+            path,
+            read_options=arrow_csv.ReadOptions(block_size=BLOCK_BYTES),
+            parse_options=arrow_csv.ParseOptions(invalid_row_handler=note),
+            convert_options=arrow_csv.ConvertOptions(
+                include_columns=list(kinds), column_types=kinds, null_values=['']
+            ),
+        )
+
+    try:
+        table = read(wanted)
+    except pa.ArrowInvalid as error:
+        if not skip_bad:
+            _raise_at_bad_line(path, header, wanted, error)
+        numbers = [n for n, kind in wanted.items() if not pa.types.is_dictionary(kind)]
+        table = read({n: pa.string() if n in numbers else k for n, k in wanted.items()})
+        columns = {name: table[name] for name in wanted}
+        for name in numbers:
+            columns[name] = _lenient(table[name], wanted[name])
+        return columns, len(skipped)
+    return {name: table[name] for name in wanted}, len(skipped)
+
+
+def read_header(path: Path) -> list[str]:
+    """Names in the first line."""
+    if not path.is_file():
+        raise FileNotFoundError(f'annotation file {str(path)!r} does not exist')
+    with open(path, newline='', encoding='utf-8-sig', errors='replace') as file:
+        header = next(csv.reader(file), [])
+    if not header:
+        raise ValueError(f'{path} is empty')
+    return header
+
+
+def codes_of(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
+    """Number of each row's text, int32 (M,), and the texts, as they first appear."""
+    column = column.unify_dictionaries()
+    if column.num_chunks == 0:
+        return np.zeros(0, dtype=np.int32), pa.array([], pa.string())
+    codes = np.concatenate([chunk.indices.to_numpy() for chunk in column.chunks])
+    return codes, column.chunk(0).dictionary
+
+
+def line_of_row(path: str | Path, row: int) -> tuple[int, str]:
+    """Line number, from 1, and text of a data row; empty lines hold no row."""
+    found = -1
+    with open(path, newline='', encoding='utf-8-sig', errors='replace') as file:
+        for number, line in enumerate(file, 1):
+            found += bool(line.strip())
+            if found == row + 1:
+                return number, line.rstrip('\r\n')
+    return -1, ''
+
+
+def row_error(path: str | Path, row: int, what: str) -> ValueError:
+    """An error that names file, line and text of a data row."""
+    number, text = line_of_row(path, row)
+    return ValueError(f'{path}, line {number}: {what} in {text!r}')
+
+
+def read_class_list(path: str | Path) -> dict[str, str]:
+    """Machine id -> name, in the order of the file.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a line that is not `id,name`, or an id or a name that comes twice.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f'`label_file` {str(path)!r} does not exist')
+    names: dict[str, str] = {}
+    seen: set[str] = set()
+    with open(path, newline='', encoding='utf-8-sig') as file:
+        for number, row in enumerate(csv.reader(file), 1):
+            if not row or (number == 1 and row[0] == 'LabelName'):
+                continue
+            if len(row) != 2 or not all(row):
+                raise ValueError(
+                    f'{path}, line {number}: expected `id,name`, got {row}'
+                )
+            mid, name = row
+            if mid in names or name in seen:
+                raise ValueError(f'{path}, line {number}: {row} comes twice')
+            names[mid] = name
+            seen.add(name)
+    if not names:
+        raise ValueError(f'{path} names no classes')
+    return names
+
+
+def _lenient(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Numbers of texts; what is none becomes null."""
+    number: Callable = float if pa.types.is_floating(kind) else int
+
+    def parse(text: str | None):
+        try:
+            return number(text)
+        except (TypeError, ValueError):
+            return None
+
+    return pa.chunked_array([pa.array(map(parse, column.to_pylist()), kind)])
+
+
+def _raise_at_bad_line(path, header, wanted, error) -> None:
+    """Find what pyarrow could not read, and say where it stands."""
+    numbers = {
+        header.index(name): pa.types.is_floating(kind)
+        for name, kind in wanted.items()
+        if not pa.types.is_dictionary(kind)
+    }
+    with open(path, newline='', encoding='utf-8-sig', errors='replace') as file:
+        reader = csv.reader(file)
+        next(reader)
+        for row in reader:
+            if not row:
+                continue
+            where = f'{path}, line {reader.line_num}'
+            if len(row) != len(header):
+                raise ValueError(
+                    f'{where}: {len(row)} fields, the header has {len(header)}: '
+                    f'{",".join(row)!r} (a truncated file?)'
+                ) from error
+            for at, is_float in numbers.items():
+                if row[at] and not _is_number(row[at], is_float):
+                    raise ValueError(
+                        f'{where}: {header[at]} must be a number, got {row[at]!r}'
+                    ) from error
+    raise ValueError(f'{path}: {error}') from error
+
+
+def _is_number(text: str, is_float: bool) -> bool:
+    try:
+        value = float(text)
+    except ValueError:
+        return False
+    return is_float or (math.isfinite(value) and value == int(value))

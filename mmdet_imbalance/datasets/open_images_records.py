@@ -1,0 +1,160 @@
+"""Records, labels and facts of images, made on demand from a store.
+
+Shapes: N objects of an image, C classes, S label sets of the store.
+"""
+
+import os.path as osp
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmdet_imbalance.core.label_index import LabelIndex
+from mmdet_imbalance.core.label_set_table import LabelSetTable
+from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT, IGNORED_BIT
+from mmdet_imbalance.datasets.open_images_csv import FLAGS
+from mmdet_imbalance.datasets.open_images_store import OpenImagesStore
+
+#: is_occluded, is_truncated, is_group_of, is_depiction, is_inside: the host's keys.
+FLAG_KEYS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
+#: What each combination of bits says.
+FLAGS_OF_BITS = [
+    {key: bool(bits >> k & 1) for k, key in enumerate(FLAG_KEYS)}
+    for bits in range(1 << (len(FLAGS) + 1))
+]
+
+
+class OpenImagesRecords:
+    """Looks images up in a store.
+
+    Args:
+        store: the columns.
+        img_prefix: folder of the images.
+        img_suffix: of the image files.
+        with_label_sets: records bring the table that decodes their labels.
+    """
+
+    def __init__(
+        self,
+        store: OpenImagesStore,
+        img_prefix: str,
+        img_suffix: str,
+        with_label_sets: bool,
+    ) -> None:
+        self.store = store
+        self.img_prefix = img_prefix
+        self.img_suffix = img_suffix
+        self.with_label_sets = with_label_sets
+        self._bind_table()
+
+    def _bind_table(self) -> None:
+        """Ids of the store's sets in the table of this process, (C + S,)."""
+        self._table = LabelSetTable.shared(self.store.num_classes)
+        ids = [self._table.add(labels) for labels in self.store.sets]
+        own = np.arange(self.store.num_classes)
+        self._shared_id = np.concatenate([own, np.array(ids, dtype=np.int64)])
+
+    def __getstate__(self) -> dict:
+        state = self.__dict__.copy()
+        del state['_table'], state['_shared_id']
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        # The table of another process may number the same sets differently.
+        self.__dict__.update(state)
+        self._bind_table()
+
+    def record(self, image: int) -> dict:
+        """Everything that is known of one image, with the host's keys."""
+        store = self.store
+        img_id = store.image_id[image].as_py()
+        record = {
+            'img_path': osp.join(self.img_prefix, img_id + self.img_suffix),
+            'img_id': img_id,
+        }
+        a, b = store.image_ptr[image : image + 2].tolist()
+        boxes, labels, flags = store.boxes[a:b], store.labels[a:b], store.flags[a:b]
+        size = self._size(image)
+        if size is not None:
+            record['width'], record['height'] = size
+            boxes = boxes * np.array(size * 2)
+        else:
+            record['boxes_are_normalized'] = True
+        record['instances'] = [
+            {
+                'bbox': box,
+                'bbox_label': label,
+                'ignore_flag': int(bits & IGNORED_BIT > 0),
+                **FLAGS_OF_BITS[bits],
+            }
+            for box, label, bits in zip(
+                boxes.tolist(),
+                self._shared_id[labels].tolist(),
+                flags.tolist(),
+                strict=True,
+            )
+        ]
+        if self.with_label_sets:
+            record['label_sets'] = self._table
+        self._add_facts(record, image, labels, flags)
+        return record
+
+    def _size(self, image: int) -> tuple[int, int] | None:
+        if not len(self.store.width):
+            return None
+        size = int(self.store.width[image]), int(self.store.height[image])
+        return size if size[0] > 0 else None
+
+    def _add_facts(self, record: dict, image: int, labels, flags) -> None:
+        store = self.store
+        group = labels[(flags & GROUP_OF_BIT) > 0]
+        record['not_exhaustive'] = sorted(self._explicit(group))
+        if not len(store.fact_ptr):
+            return
+        a, b = store.fact_ptr[image : image + 2].tolist()
+        facts, confidence = store.fact_labels[a:b], store.fact_conf[a:b]
+        present = set(facts[confidence == 1].tolist()) | self._explicit(labels)
+        # A box or a positive outvotes a contradicting negative.
+        record['verified_pos'] = sorted(present)
+        record['verified_neg'] = sorted(set(facts[confidence == 0].tolist()) - present)
+        record['image_level_labels'] = facts.astype(np.int64)
+        record['confidences'] = confidence.copy()
+
+    def _explicit(self, labels: np.ndarray) -> set[int]:
+        """All labels of some rows, sets taken apart."""
+        num_classes = self.store.num_classes
+        found: set[int] = set()
+        for label in set(labels.tolist()):
+            sets = self.store.sets
+            found.update((label,) if label < num_classes else sets[label - num_classes])
+        return found
+
+    def labels(self, image: int) -> list[int]:
+        """Distinct labels of one image, those of sets taken apart."""
+        a, b = self.store.image_ptr[image : image + 2].tolist()
+        return sorted(self._explicit(self.store.labels[a:b]))
+
+    def label_index(self) -> LabelIndex:
+        """Labels of all images, straight from the columns."""
+        store = self.store
+        ignored = (store.flags & IGNORED_BIT) > 0
+        index = LabelIndex(store.image_ptr, store.labels, ignored)
+        if not store.sets:
+            return index
+        return _expand_sets(index, store.num_classes, store.sets)
+
+
+def _expand_sets(index: LabelIndex, num_classes: int, sets: Sequence) -> LabelIndex:
+    """Give an object with k labels k rows."""
+    size = np.concatenate([np.ones(num_classes, int), [len(s) for s in sets]])
+    flat = np.concatenate([np.arange(num_classes), *map(np.asarray, sets)])
+    start = np.cumsum(size) - size
+    num = size[index.labels]
+    row = np.repeat(np.arange(len(num)), num)
+    within = np.arange(len(row)) - np.repeat(np.cumsum(num) - num, num)
+    ends = np.concatenate([[0], np.cumsum(num)])
+    return LabelIndex(
+        ends[index.image_ptr],
+        flat[np.repeat(start[index.labels], num) + within],
+        index.ignored[row],
+        index.object_of_row()[row],
+    )
