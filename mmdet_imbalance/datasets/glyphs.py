@@ -15,6 +15,7 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from mmdet_imbalance.core.label_index import LabelIndex
+from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.datasets.glyph_cache import GlyphCache, content_key
 from mmdet_imbalance.datasets.glyph_renderer import GlyphScene, stream
 from mmdet_imbalance.datasets.glyph_vocabulary import (
@@ -175,6 +176,8 @@ class GlyphDataset(BaseDetDataset):
         record['img'] = self.image(record['img_id'])
         record['img_shape'] = record['ori_shape'] = record['img'].shape[:2]
         record['scale_factor'] = (1.0, 1.0)
+        if self.label_format == 'sets':
+            self._share_label_sets(record)
         return self.pipeline(record)
 
     def get_cat_ids(self, idx: int) -> list[int]:
@@ -238,6 +241,20 @@ class GlyphDataset(BaseDetDataset):
         metainfo['ancestor_matrix'] = ancestor_matrix()[np.ix_(chosen, chosen)].tolist()
         metainfo['label_sets'] = [list(labels) for labels in self._label_sets]
         return metainfo
+
+    def _share_label_sets(self, record: dict) -> None:
+        """Bring the table that decodes the label-set ids, as the pack transform wants.
+
+        The process has one table, so that images of several datasets can be mixed: ids
+        of this dataset's own table become ids of that one.
+        """
+        num_classes = len(self.metainfo['classes'])
+        table = LabelSetTable.shared(num_classes)
+        for instance in record['instances']:
+            own = instance['bbox_label'] - num_classes
+            if own >= 0:
+                instance['bbox_label'] = table.add(self._label_sets[own])
+        record['label_sets'] = table
 
     def _known(self, leaves: Sequence[int]) -> tuple[int, ...]:
         """Distinct labels in the chosen classes, the order kept."""

@@ -159,6 +159,25 @@ def test_label_set_ids_index_the_table():
     )
 
 
+def test_pack_transform_decodes_label_sets():
+    pack = dict(type='mmdet_imbalance.PackMultiLabelDetInputs')
+    pipeline = [PIPELINE[0], dict(type='mmdet.RandomFlip', prob=1.0), pack]
+    kwargs = dict(annotate='one', complete_fraction=0.5, imbalance_factor=1.0)
+    dataset = build(30, label_format='sets', pipeline=pipeline, **kwargs)
+    num_sets = 0
+    for idx in range(30):
+        truth = dataset[idx]['data_samples'].gt_instances
+        wanted = dataset.get_data_info(idx)['instances']
+        assert truth.multi_labels.shape == (len(wanted), len(CLASSES))
+        for instance, label, labels in zip(
+            wanted, truth.labels, truth.multi_labels, strict=True
+        ):
+            assert np.flatnonzero(labels).tolist() == instance['multi_labels']
+            assert bool(labels[label])
+            num_sets += len(instance['multi_labels']) > 1
+    assert num_sets > 5
+
+
 def is_homoglyph(label):
     return sum(leaf.shape == LEAVES[label].shape for leaf in LEAVES) > 1
 
