@@ -3,6 +3,7 @@
 from mmdet_imbalance.datasets import (  # noqa: F401
     class_hierarchy,
     glyphs,
+    lvis,
     open_images,
     samplers,
     transforms,
