@@ -1,3 +1,6 @@
 """Transforms; importing the package registers them."""
 
-from mmdet_imbalance.datasets.transforms import pack_multi_label  # noqa: F401
+from mmdet_imbalance.datasets.transforms import (  # noqa: F401
+    merge_image_facts,
+    pack_multi_label,
+)

@@ -8,11 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from mmdet.datasets.transforms import PackDetInputs
 
+from mmdet_imbalance.core.image_facts import FACT_KEYS
 from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.registry import TRANSFORMS
-
-#: Facts of an image that the heads and metrics read where they are there.
-FACT_KEYS = ('verified_pos', 'verified_neg', 'not_exhaustive')
 
 
 @TRANSFORMS.register_module()
