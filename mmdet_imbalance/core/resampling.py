@@ -163,8 +163,10 @@ def without_ignored(
     """
     if not ignored.any():
         return image_ptr, labels
-    kept_before = np.concatenate([[0], np.cumsum(~ignored)])
-    return kept_before[image_ptr], labels[~ignored]
+    kept = ~ignored
+    kept_before = np.zeros(len(kept) + 1, np.int32)
+    np.cumsum(kept, out=kept_before[1:])
+    return kept_before[image_ptr].astype(np.int64), labels[kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,10 +213,14 @@ class ImagesByClass:
         labels, image_of = labels[order], image_of[order]
         first = np.ones(len(labels), bool)
         first[1:] = (labels[1:] != labels[:-1]) | (image_of[1:] != image_of[:-1])
-        img_count = np.bincount(labels[first], minlength=num_classes)
-        class_ptr = np.concatenate([[0], np.cumsum(img_count)]).astype(np.int64)
-        instances = np.diff(np.flatnonzero(first), append=len(first))
-        return cls(class_ptr, image_of[first], instances.astype(np.int32), num_images)
+        start = np.flatnonzero(first).astype(np.int32)
+        # Labels are sorted now: a class begins where a search finds it.
+        # (In its own type: another one would copy all labels.)
+        classes = np.arange(num_classes).astype(labels.dtype)
+        class_start = np.append(np.searchsorted(labels, classes), len(labels))
+        class_ptr = np.searchsorted(start, class_start).astype(np.int64)
+        instances = np.diff(start, append=np.int32(len(first)))
+        return cls(class_ptr, image_of[start], instances, num_images)
 
     @property
     def img_count(self) -> np.ndarray:
@@ -241,6 +247,14 @@ class ImagesByClass:
             weights=np.repeat(per_image, self.img_count),
             minlength=self.num_images,
         )
+
+    def images_seen(self, image_counts: np.ndarray) -> np.ndarray:
+        """How many images with each class are shown, shape (C,).
+
+        Args:
+            image_counts: how often each image is shown (or expected to), shape (I,).
+        """
+        return self._sum_by_class(np.asarray(image_counts, float)[self.images])
 
     def seen(self, image_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many images and boxes of each class are shown.

@@ -209,7 +209,7 @@ class StreamSampler(Sampler):
             f'{len(self)} images an epoch and rank, seed {self.seed}'
         ]
         for number in self._notable_rounds:
-            images, _ = self.by_class.seen(self.expected_image_counts(number))
+            images = self.by_class.images_seen(self.expected_image_counts(number))
             means = ', '.join(
                 f'{name} {images[part].mean():.1f}'
                 for name, part in thirds.items()

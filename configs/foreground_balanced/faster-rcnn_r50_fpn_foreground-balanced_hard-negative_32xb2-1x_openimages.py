@@ -1,0 +1,9 @@
+_base_ = './faster-rcnn_r50_fpn_foreground-balanced_32xb2-1x_openimages.py'
+# With hard negatives: the only published figure of the method has them.
+model = dict(
+    train_cfg=dict(
+        rcnn=dict(
+            sampler=dict(
+                neg_sampler=dict(
+                    _delete_=True,
+                    type='mmdet_imbalance.HardNegativeSampler')))))

@@ -1,0 +1,14 @@
+_base_ = 'mmdet::lvis/mask-rcnn_r50_fpn_sample1e-3_ms-1x_lvis-v1.py'
+model = dict(
+    train_cfg=dict(
+        rcnn=dict(
+            sampler=dict(
+                _delete_=True,
+                type='CombinedSampler',
+                num=512,
+                pos_fraction=0.25,
+                add_gt_as_proposals=True,
+                pos_sampler=dict(
+                    type='mmdet_imbalance.ForegroundBalancedPosSampler',
+                    scope='image'),
+                neg_sampler=dict(type='mmdet_imbalance.PlainRoISampler')))))

@@ -1,0 +1,9 @@
+_base_ = '../hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
+model = dict(
+    train_cfg=dict(
+        rcnn=dict(
+            sampler=dict(
+                _delete_=True,
+                type='mmdet_imbalance.HardNegativeSampler',
+                num=128,
+                pos_fraction=0.25))))

@@ -1,0 +1,8 @@
+_base_ = '../hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
+# Every image first, the tail afterwards.
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmdet_imbalance.SoftBalanceSampler',
+        schedule=[(0, 0.0), (5, 0.7)]))
+custom_hooks = [dict(type='mmdet_imbalance.DataSamplerHook')]

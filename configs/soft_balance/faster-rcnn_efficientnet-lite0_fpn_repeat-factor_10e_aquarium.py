@@ -1,0 +1,8 @@
+_base_ = '../aquarium/faster-rcnn_efficientnet-lite0_fpn_10e_aquarium.py'
+# Ours to choose: few hundred images, classes on less than a tenth are repeated.
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmdet_imbalance.RepeatFactorSampler',
+        oversample_thr=0.1))
+custom_hooks = [dict(type='mmdet_imbalance.DataSamplerHook')]
