@@ -8,6 +8,11 @@ from mmdet_imbalance.core.affinity import (
     max_margin_affinity_loss,
     prototype_diversity,
 )
+from mmdet_imbalance.core.calibration import (
+    logit_adjustment,
+    norcal,
+    tau_normalization,
+)
 from mmdet_imbalance.core.class_aware_selective import (
     class_aware_ignore,
     partial_asymmetric_loss,
@@ -51,12 +56,15 @@ __all__ = [
     'ghm_r_loss',
     'inverse_count_weights',
     'iou_hierarchical_weights',
+    'logit_adjustment',
     'max_margin_affinity_loss',
     'multi_label_focal_loss',
+    'norcal',
     'partial_asymmetric_loss',
     'prototype_diversity',
     'quality_focal_loss',
     'repeat_factors',
     'score_hierarchical_weights',
     'soft_balance_class_probs',
+    'tau_normalization',
 ]

@@ -1,8 +1,15 @@
 """Hooks; importing the package registers them."""
 
+from mmdet_imbalance.engine.hooks.calibration_hook import CalibrationHook
 from mmdet_imbalance.engine.hooks.class_stats_hook import ClassStatsHook
 from mmdet_imbalance.engine.hooks.data_sampler_hook import DataSamplerHook
 from mmdet_imbalance.engine.hooks.freq_group_log_hook import FreqGroupLogHook
 from mmdet_imbalance.engine.hooks.label_prior_hook import LabelPriorHook
 
-__all__ = ['ClassStatsHook', 'DataSamplerHook', 'FreqGroupLogHook', 'LabelPriorHook']
+__all__ = [
+    'CalibrationHook',
+    'ClassStatsHook',
+    'DataSamplerHook',
+    'FreqGroupLogHook',
+    'LabelPriorHook',
+]

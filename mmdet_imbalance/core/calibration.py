@@ -1,0 +1,93 @@
+"""Test-time calibration of a long-tailed classifier: no retraining.
+
+- Logit adjustment: Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021,
+  https://arxiv.org/abs/2007.07314, equation 9: f_y - tau * log(pi_y).
+- NorCal: Pan et al., "On Model Calibration for Long-Tailed Object Detection and
+  Instance Segmentation", NeurIPS 2021, https://arxiv.org/abs/2107.02170, equations 4
+  and 5: the exponentials of the classes are divided by N_y^gamma before they are
+  normalised, that of the background is not.
+- tau-normalisation: Kang et al., "Decoupling Representation and Classifier", ICLR 2020,
+  https://arxiv.org/abs/1910.09217, equation 5: w_y / |w_y|^tau.
+
+All three come before the activation, so that they work with any softmax or sigmoid and
+with the activations of this package. Shapes: N rows, C foreground classes, columns from
+C on (background, objectness) stay as they are.
+
+Deviations: logit adjustment was made for classifiers without background; here the prior
+is relative to the most frequent class, whose logit stays, so that rare classes gain on
+the background, too. tau-normalisation keeps the geometric mean of the norms, so that
+the foreground as a whole keeps its scale against the background. A class without
+training objects counts as one object.
+"""
+
+import torch
+from torch import Tensor
+
+METHODS = ('logit_adjustment', 'norcal', 'tau_normalization')
+
+
+def logit_adjustment(logits: Tensor, counts: Tensor, strength: float) -> Tensor:
+    """Subtract `strength` times the log prior of each class.
+
+    Args:
+        logits: shape (N, C) or wider.
+        counts: training objects (or images) of each class, shape (C,).
+        strength: tau; the paper uses 1. 0 changes nothing.
+
+    Returns:
+        Shape of `logits`.
+    """
+    counts = _counts(logits, counts)
+    return _shift(logits, -strength * (counts / counts.max()).log())
+
+
+def norcal(logits: Tensor, counts: Tensor, strength: float) -> Tensor:
+    """Divide the exponential of each class by its count to the power `strength`.
+
+    Args:
+        logits: shape (N, C) or wider.
+        counts: training images (or objects) of each class, shape (C,).
+        strength: gamma; the paper chooses 0.6 for LVIS v1 on training images. 0
+            changes nothing.
+
+    Returns:
+        Shape of `logits`.
+    """
+    return _shift(logits, -strength * _counts(logits, counts).log())
+
+
+def tau_normalization(
+    logits: Tensor, weight: Tensor, bias: Tensor | None, strength: float
+) -> Tensor:
+    """Logits of a linear classifier whose weights have more equal norms.
+
+    Args:
+        logits: of the classifier as it is, shape (N, C') with C' rows of `weight`.
+        weight: shape (C', D); all rows are classes.
+        bias: shape (C',), or None; it is not scaled.
+        strength: tau, usually in [0, 1]; 0 changes nothing, 1 makes all norms equal.
+
+    Returns:
+        Shape (N, C').
+    """
+    norm = weight.detach().flatten(1).to(logits.dtype).norm(dim=1).clamp(min=1e-12)
+    scale = (norm.log().mean() - norm.log()).mul(strength).exp()
+    if bias is None:
+        return logits * scale
+    bias = bias.detach().to(logits.dtype)
+    return (logits - bias) * scale + bias
+
+
+def _counts(logits: Tensor, counts: Tensor) -> Tensor:
+    if counts.ndim != 1 or not 0 < counts.numel() <= logits.size(-1):
+        raise ValueError(
+            f'`counts` must have shape (C,) with C at most {logits.size(-1)}, the '
+            f'columns of `logits`, got {tuple(counts.shape)}'
+        )
+    return counts.to(logits).clamp(min=1)
+
+
+def _shift(logits: Tensor, shift: Tensor) -> Tensor:
+    num_classes = shift.numel()
+    rest = logits[..., num_classes:]
+    return torch.cat([logits[..., :num_classes] + shift, rest], dim=-1)
