@@ -238,14 +238,23 @@ def _objects(image, boxes, labels, flags, options, report):
 
 def _first_of_equal(image, boxes, labels, flags) -> np.ndarray:
     """Rows, rising, of which none repeats an earlier one in everything."""
-    order = np.lexsort((*boxes.T, flags, labels, image))
-    equal = (image[order][1:] == image[order][:-1]) & (
-        labels[order][1:] == labels[order][:-1]
-    )
-    equal &= (boxes[order][1:] == boxes[order][:-1]).all(axis=1)
-    equal &= flags[order][1:] == flags[order][:-1]
-    # The sort is stable: of equal rows the first stands first.
-    return np.sort(order[np.concatenate([[True], ~equal])] if len(order) else order)
+    bits = [image, labels, flags, *np.ascontiguousarray(boxes).view(np.uint64).T]
+    mixed = np.zeros(len(image), dtype=np.uint64)
+    for column in bits:
+        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    order = np.argsort(mixed, kind='stable')
+    same = mixed[order][1:] == mixed[order][:-1]
+    # The few rows of a hash that comes twice are compared in everything.
+    shared = np.zeros(len(image), dtype=bool)
+    shared[order[1:][same]] = shared[order[:-1][same]] = True
+    rows = np.flatnonzero(shared)
+    if not len(rows):
+        return np.arange(len(image))
+    columns = np.stack([column[rows].astype(np.uint64) for column in bits], axis=1)
+    _, first = np.unique(columns, axis=0, return_index=True)
+    shared[rows[first]] = False
+    return np.flatnonzero(~shared)
 
 
 def _add_facts(columns: Columns, path: str | Path, options: BuildOptions) -> None:
@@ -286,7 +295,8 @@ def _add_sizes(columns: Columns, path: str | Path) -> None:
     place = pc.index_in(columns.image_id, value_set=read['ImageID'].combine_chunks())
     found = pc.fill_null(place, -1).to_numpy()
     for name in ('width', 'height'):
-        values = np.append(read[name.capitalize()].to_numpy(), 0)
+        values = pc.fill_null(read[name.capitalize()], 0).to_numpy()
+        values = np.append(values, 0)  # last: an image that the index lacks
         if (values[:-1] <= 0).any():
             row = int((values[:-1] <= 0).argmax())
             raise row_error(path, row, f'{name.capitalize()} must be positive')
