@@ -51,11 +51,16 @@ def iou_hierarchical_weights(
     if count not in COUNTS:
         raise ValueError(f'`count` must be one of {COUNTS}, got {count!r}')
     iou = _as_float(iou.detach())
-    local_rank = rank_within(-iou, labels, gt_ids)
-    rank = rank_within(-iou, labels, major=local_rank)
-    size = group_size(labels)
-    if count == 'max' and len(size):
-        size = size.max()
+    if not len(iou):
+        return iou
+    order = iou.argsort(descending=True, stable=True)
+    # One number for a pair (class, ground truth).
+    owner = labels * (gt_ids.max() + 1) + gt_ids
+    local_rank = rank_in_order(owner[order])
+    order = order[local_rank.argsort(stable=True)]
+    rank = torch.empty_like(order)
+    rank[order] = rank_in_order(labels[order])
+    size = rank.max() + 1 if count == 'max' else group_size(labels)
     importance = (size - rank).to(iou.dtype) / size
     return ((1 - bias) * importance + bias).pow(gamma)
 
@@ -189,30 +194,37 @@ def nms_match(
     return cluster
 
 
-def rank_within(key: Tensor, *groups: Tensor, major: Tensor | None = None) -> Tensor:
+def rank_within(
+    key: Tensor, group: Tensor | None = None, major: Tensor | None = None
+) -> Tensor:
     """Rank of each row within its group: 0 for the smallest key.
 
     Args:
         key: shape (P,).
-        groups: integers; rows with equal values in all of them share a group, (P,)
-            each.
+        group: integers; rows with equal values share a group, (P,). None: all do.
         major: sorted by before `key`, shape (P,).
 
     Returns:
         Ranks from 0, shape (P,), int64; equal keys in order of the rows.
     """
-    order = torch.arange(len(key), device=key.device)
-    # Stable sorts from the least to the most significant key.
-    keys = [key] if major is None else [key, major]
-    for column in (*keys, *reversed(groups)):
-        order = order[torch.argsort(column[order], stable=True)]
-    position = torch.arange(len(key), device=key.device)
-    start = torch.zeros_like(position)
-    for column in groups:
-        column = column[order]
-        start[1:] = torch.where(column[1:] != column[:-1], position[1:], start[1:])
+    order = key.argsort(stable=True)
+    if major is not None:
+        order = order[major[order].argsort(stable=True)]
+    rank = torch.empty_like(order)
+    if group is None:
+        rank[order] = torch.arange(len(key), device=key.device)
+    else:
+        rank[order] = rank_in_order(group[order])
+    return rank
+
+
+def rank_in_order(group: Tensor) -> Tensor:
+    """How many rows of the same group come before each row, shape (P,), int64."""
+    order = group.argsort(stable=True)
+    ordered = group[order]
+    position = torch.arange(len(group), device=group.device)
     rank = torch.empty_like(position)
-    rank[order] = position - start.cummax(dim=0).values
+    rank[order] = position - torch.searchsorted(ordered, ordered)
     return rank
 
 

@@ -95,23 +95,22 @@ class Regions:
             multi_labels=None if self.multi_labels is None else self.multi_labels[kept],
         )
 
-    @property
+    @cached_property
     def pos_labels(self) -> Tensor:
         """Primary label of each positive, shape (P,)."""
         return self.labels[self.pos_inds]
 
-    @property
+    @cached_property
     def pos_priors(self) -> Tensor:
         """Prior of each positive, shape (P, 4)."""
         return self.priors[self.pos_inds]
 
     def encoded(self, rows: Tensor, labels: Tensor) -> Tensor:
         """Encoded box of some rows for the given classes, shape (R, E)."""
-        pred = self.bbox_pred[rows]
         if self.class_agnostic:
-            return pred
-        pred = pred.view(len(rows), self.num_classes, self.bbox_coder.encode_size)
-        return pred[torch.arange(len(rows), device=rows.device), labels]
+            return self.bbox_pred[rows]
+        shape = (len(self.bbox_pred), self.num_classes, self.bbox_coder.encode_size)
+        return self.bbox_pred.view(shape)[rows, labels]
 
     @property
     def pos_encoded(self) -> Tensor:

@@ -12,6 +12,7 @@ from mmdet.models.dense_heads import RetinaHead
 from mmdet.structures.bbox import cat_boxes, get_box_tensor
 from torch import Tensor
 
+from mmdet_imbalance.models.losses.affinity import AffinityLoss
 from mmdet_imbalance.models.losses.base import ClassificationLoss
 from mmdet_imbalance.models.region_losses import RegionLosses, check_distribution
 from mmdet_imbalance.models.regions import (
@@ -70,6 +71,11 @@ class ImbalanceRetinaHead(RetinaHead):
     def _init_layers(self) -> None:
         """Layers of the host, with as many channels as the loss asks for."""
         loss = self.loss_cls
+        if isinstance(loss, AffinityLoss):
+            raise ValueError(
+                'AffinityLoss compares with prototypes, which `AffinityPredictor` '
+                'holds in a box head; a dense head has no such predictor'
+            )
         if isinstance(loss, ClassificationLoss):
             if loss.num_classes != self.num_classes:
                 raise ValueError(
