@@ -19,6 +19,9 @@ from torch.utils.data import Subset
 
 from mmdet_imbalance.core.label_index import LabelIndex
 
+#: Label of the host's CrowdHuman dataset for ignored regions: no row of any class.
+NO_CLASS = -1
+
 
 def label_index(dataset: Any) -> LabelIndex:
     """Labels of every image that a dataset gives.
@@ -125,8 +128,11 @@ def _index_of_records(dataset: Any) -> LabelIndex:
                 'a dataset of boxes'
             )
         for instance in record['instances']:
+            is_ignored = bool(instance.get('ignore_flag', 0))
+            if is_ignored and instance.get('bbox_label') == NO_CLASS:
+                continue
             labels.append(_label(instance, position, record))
-            ignored.append(bool(instance.get('ignore_flag', 0)))
+            ignored.append(is_ignored)
         image_ptr.append(len(labels))
     return LabelIndex(
         np.array(image_ptr, dtype=np.int64),
