@@ -154,16 +154,18 @@ def label_pairs(
 def _close(sets: Tensor, ancestors: Tensor) -> tuple[Tensor, ...]:
     """Add the ancestors of each label, find the most specific ones, ignore theirs."""
     owner, classes = sets.nonzero(as_tuple=True)
-    sets = _any_of_owner(ancestors.index_select(0, classes), owner, len(sets))
+    pair, above = ancestors.index_select(0, classes).nonzero(as_tuple=True)
+    sets = sets.clone()
+    sets[owner[pair], above] = True
+    # A label is most specific when no other label of the row has it for an ancestor.
+    is_strict = above != classes[pair]
+    has_below = torch.zeros_like(sets)
+    has_below[owner[pair[is_strict]], above[is_strict]] = True
     owner, classes = sets.nonzero(as_tuple=True)
-    descendants = ancestors.t().contiguous().index_select(0, classes)
-    # A label is most specific when the row holds none of its descendants but itself.
-    is_specific = (descendants & sets[owner]).sum(dim=1) == 1
-    ignored = _any_of_owner(descendants[is_specific], owner[is_specific], len(sets))
+    is_specific = ~has_below[owner, classes]
+    # Contiguous first: gathering the columns of a matrix is slow.
+    descendants = ancestors.t().contiguous().index_select(0, classes[is_specific])
+    pair, below = descendants.nonzero(as_tuple=True)
+    ignored = torch.zeros_like(sets)
+    ignored[owner[is_specific][pair], below] = True
     return sets, ignored & ~sets, owner, classes, is_specific
-
-
-def _any_of_owner(rows: Tensor, owner: Tensor, num_owners: int) -> Tensor:
-    # int32: index_add knows no bool, and a row may have more than 255 labels.
-    count = rows.new_zeros((num_owners, rows.size(1)), dtype=torch.int32)
-    return count.index_add_(0, owner, rows.int()) > 0

@@ -167,8 +167,8 @@ def _terms_(z: Tensor, gamma: float) -> Tensor:
     if gamma == 0.0:
         z.sigmoid_()
         return loss
-    rest = torch.sigmoid(-z)
     prob = z.sigmoid_()
+    rest = 1.0 - prob
     power = prob**gamma
     loss *= power
     # d/dz = power * prob + gamma * rest * loss
