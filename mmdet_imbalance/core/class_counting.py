@@ -113,28 +113,24 @@ def index_fingerprint(
 
 def _group_objects(image, objects, labels, num_classes):
     """Objects of one label by class (C,); sets (S, C) and counts of the others."""
-    order = np.lexsort((labels, objects, image))
-    image, objects, labels = image[order], objects[order], labels[order]
-    new_object = np.ones(len(labels), dtype=bool)
-    new_object[1:] = (image[1:] != image[:-1]) | (objects[1:] != objects[:-1])
-    fresh = new_object.copy()
-    fresh[1:] |= labels[1:] != labels[:-1]
-    ids = (np.cumsum(new_object) - 1)[fresh]
-    labels = labels[fresh]
-    size = np.bincount(ids)
-    alone = size[ids] == 1
+    step, within = np.diff(image), np.diff(objects)
+    if (step < 0).any() or ((step == 0) & (within < 0)).any():
+        order = np.lexsort((objects, image))
+        image, objects, labels = image[order], objects[order], labels[order]
+    first = np.ones(len(labels), dtype=bool)
+    first[1:] = (image[1:] != image[:-1]) | (objects[1:] != objects[:-1])
+    ids = np.cumsum(first) - 1
+    alone = np.bincount(ids)[ids] == 1
     single = np.bincount(labels[alone], minlength=num_classes)
-    if alone.all():
-        return single, np.zeros((0, num_classes), dtype=bool), single[:0]
-    ids, labels, size = ids[~alone], labels[~alone], size[size > 1]
-    # Objects of several labels, one a line, padded with -1 behind.
-    start = np.repeat(np.cumsum(size) - size, size)
-    line = np.repeat(np.arange(len(size)), size)
-    table = np.full((len(size), size.max()), -1, dtype=np.int64)
-    table[line, np.arange(len(labels)) - start] = labels
+    # The few other objects: each label once, in rising order.
+    pairs = np.unique(ids[~alone] * num_classes + labels[~alone])
+    ids, labels = pairs // max(num_classes, 1), pairs % max(num_classes, 1)
+    _, line, size = np.unique(ids, return_inverse=True, return_counts=True)
+    table = np.full((len(size), size.max(initial=0)), num_classes, dtype=np.int64)
+    table[line, np.arange(len(labels)) - (np.cumsum(size) - size)[line]] = labels
     table, count = np.unique(table, axis=0, return_counts=True)
     sets = np.zeros((len(table), num_classes + 1), dtype=bool)
-    sets[np.arange(len(table))[:, None], table] = True  # -1 falls into the last column
+    sets[np.arange(len(table))[:, None], table] = True  # padding: last column
     return single, sets[:, :-1], count
 
 
