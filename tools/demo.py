@@ -41,10 +41,10 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Options of the command line."""
     parser = tool_parser(
         'Train two configs on embedded data and print their AP side by side.',
-        'python tools/demo.py --seeds 3',
+        'python tools/demo.py --seeds 3 --out work_dirs/demo',
     )
     parser.add_argument('--out', default='work_dirs/demo', help='folder of the results')
-    parser.add_argument('--seeds', type=int, default=1, help='number of seeds')
+    parser.add_argument('--seeds', type=int, default=2, help='number of seeds')
     parser.add_argument('--first-seed', type=int, default=0, help='the first of them')
     parser.add_argument('--epochs', type=int, help='length of a training')
     parser.add_argument('--num-images', type=int, help='training images')
@@ -133,14 +133,16 @@ def report(runs: Sequence[TrainingRun], out: Path, num_pictures: int) -> None:
             '',
             f'Classes by training images (seed {stock[0].seed}): '
             f'{group_sizes(annotations[0])}.',
-            'Same data, steps and start for both; the test set is balanced and every '
-            'label of an object counts.',
+            'Same data, steps and start for both in each seed; the test set is '
+            'balanced, and every label of an object counts.',
             '`tree mAP`: inner nodes are classes too, boxes and detections counting '
             'for all ancestors.',
         ]
     )
     if len(stock) == 1:
         text += '\nOne seed: a difference of a point may be noise; --seeds 3 tells.'
+    else:
+        text += '\n±: standard deviation over the seeds (data and start differ).'
     print(text)
     write_text_atomically(out / 'comparison.txt', f'{text}\n')
     plot_ap_by_frequency(out / 'ap-by-frequency.png', figures, annotations)

@@ -13,8 +13,8 @@ demo = load_tool('demo')
 @pytest.mark.slow
 def test_trains_compares_and_draws(tmp_path, capsys, monkeypatch, project_root):
     monkeypatch.chdir(tmp_path)
-    options = '--epochs 1 --num-images 24 --num-val-images 4 --pictures 2 --device cpu'
-    assert demo.main(options.split()) == 0
+    small = '--seeds 1 --epochs 1 --num-images 24 --num-val-images 4 --pictures 2'
+    assert demo.main([*small.split(), '--device', 'cpu']) == 0
     said = capsys.readouterr().out
     assert 'ConcurrentSoftmaxLoss' in said
     out = tmp_path / 'work_dirs' / 'demo'
