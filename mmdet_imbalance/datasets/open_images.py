@@ -277,7 +277,9 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
         if not -num <= idx < num:
             raise IndexError(f'`idx` must be in [-{num}, {num}), got {idx}')
         idx = int(idx) % num
-        return {**self._records.record(self._image(idx)), 'sample_idx': idx}
+        record = self._records.record(self._image(idx))
+        record['sample_idx'] = idx
+        return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Distinct labels of one image, those of sets taken apart."""

@@ -23,6 +23,19 @@ FLAGS_OF_BITS = [
 ]
 
 
+class RecordWithoutSize(dict):
+    """A record that says what is missing when it is asked for its size."""
+
+    def __missing__(self, key):
+        if key in ('width', 'height'):
+            raise KeyError(
+                f'{key!r} of {self.get("img_path")} is not known before the image is '
+                'loaded: make an index with `python tools/image_sizes.py` and give it '
+                'to the dataset as `image_sizes_file` (aspect-ratio batching needs it)'
+            )
+        raise KeyError(key)
+
+
 class OpenImagesRecords:
     """Looks images up in a store.
 
@@ -67,10 +80,9 @@ class OpenImagesRecords:
         """Everything that is known of one image, with the host's keys."""
         store = self.store
         img_id = store.image_id[image].as_py()
-        record = {
-            'img_path': osp.join(self.img_prefix, img_id + self.img_suffix),
-            'img_id': img_id,
-        }
+        record = RecordWithoutSize(
+            img_path=osp.join(self.img_prefix, img_id + self.img_suffix), img_id=img_id
+        )
         a, b = store.image_ptr[image : image + 2].tolist()
         boxes, labels, flags = store.boxes[a:b], store.labels[a:b], store.flags[a:b]
         size = self._size(image)

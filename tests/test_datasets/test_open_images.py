@@ -129,6 +129,20 @@ def test_sizes_make_boxes_absolute_and_filter(tmp_path):
     assert 'boxes_are_normalized' not in record
 
 
+def test_asking_for_an_unknown_size_says_how_to_know_it(tmp_path):
+    write_image(tmp_path / 'img', 'x')
+    data = dataset(
+        tmp_path,
+        [line('x', '/m/d')],
+        data_prefix=dict(img=str(tmp_path / 'img')),
+        pipeline=STEPS[:1],
+    )
+    with pytest.raises(KeyError, match='image_sizes_file'):
+        data.get_data_info(0)['width']
+    assert (data[0]['width'], data[0]['height']) == (40, 20)
+    assert copy.deepcopy(data.get_data_info(0)) == data.get_data_info(0)
+
+
 def test_subsets_are_those_of_the_host(tmp_path):
     lines = [line(name, '/m/d') for name in 'abcd']
     ids = lambda d: [d.get_data_info(i)['img_id'] for i in range(len(d))]  # noqa: E731
