@@ -240,8 +240,18 @@ class ImagesByClass:
         """
         if check_balance_exponent(balance_exponent) == 0:
             return np.full(self.num_images, 1.0 / max(self.num_images, 1))
-        probs = self.class_probs(balance_exponent)
-        per_image = probs / np.maximum(self.img_count, 1)
+        return self.image_sums(self.class_probs(balance_exponent))
+
+    def image_sums(self, class_draws: np.ndarray) -> np.ndarray:
+        """How often each image is drawn where a class gives its draws evenly.
+
+        Args:
+            class_draws: draws of each class (or probabilities), shape (C,).
+
+        Returns:
+            Shape (I,), with the sum of `class_draws`.
+        """
+        per_image = class_draws / np.maximum(self.img_count, 1)
         return np.bincount(
             self.images,
             weights=np.repeat(per_image, self.img_count),

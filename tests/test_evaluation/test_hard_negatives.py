@@ -174,8 +174,7 @@ def test_the_tool_writes_what_the_transform_reads(tmp_path, capsys):
         )
         sample = move(LoadHardNegatives(str(out))(sample))
         packed = PackDetInputs()(sample)['data_samples']
-        boxes = packed.proposals.bboxes
-        assert getattr(boxes, 'tensor', boxes).tolist() == left
+        assert packed.proposals.bboxes.tolist() == left
         assert packed.gt_instances.bboxes.tensor.tolist() == [[40, 20, 80, 60]]
         joined = with_mined_boxes(InstanceData(bboxes=torch.zeros(5, 4)), packed)
         assert joined.mined.tolist() == [False] * 5 + [True] * len(left)

@@ -135,10 +135,15 @@ class SoftBalanceSampler(_BalancedSampler):
         """How often round `number` shows each image on average, shape (I,)."""
         values, entries = np.unique(self.values_of_round(number), return_counts=True)
         entries = entries * (self.round_length / entries.sum())
-        return sum(
-            num * self.by_class.image_probs(value)
-            for value, num in zip(values, entries, strict=True)
+        natural = entries[values == 0].sum() * self.by_class.image_probs(0)
+        balanced = values > 0
+        if not balanced.any():
+            return natural
+        draws = sum(
+            num * self.by_class.class_probs(value)
+            for value, num in zip(values[balanced], entries[balanced], strict=True)
         )
+        return natural + self.by_class.image_sums(draws)
 
 
 @DATA_SAMPLERS.register_module()

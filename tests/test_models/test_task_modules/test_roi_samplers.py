@@ -21,7 +21,13 @@ from tests.helpers import oracles_roi_balance as oracle
 PREFIX = 'mmdet_imbalance.'
 POSITIVE = ['ForegroundBalancedPosSampler', 'EqualInstancePosSampler']
 NEGATIVE = ['IoURangeNegSampler', 'EqualIoUNegSampler', 'HardNegativeSampler']
-ALL = ['PlainRoISampler', *POSITIVE, *NEGATIVE, 'TotalLossOHEMSampler']
+ALL = [
+    'PlainRoISampler',
+    *POSITIVE,
+    *NEGATIVE,
+    'TotalLossOHEMSampler',
+    'MinedNegativeSampler',
+]
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -307,15 +313,17 @@ def roi_head(sampler, name=FASTER_RCNN, head_type=None, **changes):
     return HOST_MODELS.build(config).train()
 
 
-def forward(head, num_images=3):
+def forward(head, num_images=3, proposals=None):
     torch.manual_seed(1)
     features = [torch.rand(num_images, 8, 64 // 2**i, 64 // 2**i) for i in range(4)]
     shapes = [[3, 256, 256]] * num_images
     samples = demo_mm_inputs(
         num_images, image_shapes=shapes, num_items=[2, 0, 3][:num_images], num_classes=4
     )['data_samples']
-    proposals = demo_mm_proposals(shapes, num_proposals=60)
-    return head.loss(features, proposals, samples)
+    for sample in samples if proposals is not None else []:
+        sample.proposals = InstanceData(bboxes=proposals)
+    rpn_results = demo_mm_proposals(shapes, num_proposals=60)
+    return head.loss(features, rpn_results, samples)
 
 
 @pytest.mark.parametrize(
@@ -474,3 +482,72 @@ def test_the_batch_scope_is_realised_by_the_head():
     head = roi_head(sampler, head_type=PREFIX + 'ImbalanceRoIHead')
     losses = forward(head)
     assert torch.isfinite(losses['loss_cls'])
+
+
+# --- mined negatives -----------------------------------------------------------------
+def mined_image(num_mined, gt_inds):
+    assigned, proposals, gt = image(gt_inds, [3, 5, 5])
+    proposals.mined = torch.arange(len(gt_inds)) >= len(gt_inds) - num_mined
+    return assigned, proposals, gt
+
+
+@pytest.mark.parametrize('add_gt', [True, False])
+@pytest.mark.parametrize(
+    ('num_mined', 'fraction', 'expected'),
+    [(3, 0.5, 3), (9, 0.5, 4), (9, 1, 8), (0, 1, 0)],
+)
+def test_mined_negatives_come_first(num_mined, fraction, expected, add_gt):
+    sampler = build(
+        'MinedNegativeSampler',
+        12,
+        1 / 3,
+        mined_fraction=fraction,
+        add_gt_as_proposals=add_gt,
+    )
+    gt_inds = CROWDED[0][:15] + [0] * 40
+    result = sampler.sample(*mined_image(num_mined, gt_inds))
+    first_mined = (3 if add_gt else 0) + len(gt_inds) - num_mined
+    assert len(result.neg_inds) == 8
+    # The others come at random from those that were not mined.
+    assert (result.neg_inds >= first_mined).sum() == expected
+
+
+def test_a_mined_box_that_is_an_object_now_is_no_negative():
+    sampler = build('MinedNegativeSampler', 12, 0.25, add_gt_as_proposals=False)
+    result = sampler.sample(*mined_image(3, [0] * 20 + [1, 0, -1]))
+    assert 21 in result.neg_inds
+    assert not {20, 22} & set(result.neg_inds.tolist())
+
+
+def test_mined_negatives_need_their_head():
+    sampler = build('MinedNegativeSampler')
+    with pytest.raises(ValueError, match='MinedNegativesRoIHead'):
+        sampler.sample(*image(*CROWDED))
+    half = combined(
+        dict(type='RandomSampler'), dict(type=PREFIX + 'MinedNegativeSampler')
+    )
+    with pytest.raises(ValueError, match='CombinedSampler'):
+        half.sample(*image(*CROWDED))
+    with pytest.raises(ValueError, match='mined_fraction'):
+        build('MinedNegativeSampler', mined_fraction=1.5)
+
+
+def test_mined_negatives_train_in_their_head(monkeypatch):
+    sampler = dict(
+        type=PREFIX + 'MinedNegativeSampler',
+        num=32,
+        pos_fraction=0.25,
+        mined_fraction=1.0,
+    )
+    head = roi_head(sampler, head_type=PREFIX + 'MinedNegativesRoIHead')
+    with pytest.raises(ValueError, match='LoadHardNegatives'):
+        forward(head)
+    mined = torch.tensor([[200.0, 200, 240, 240], [10.0, 10, 10, 40]])
+    seen = spy_on(head, monkeypatch)
+    losses = forward(head, proposals=mined)
+    assert losses['loss_cls'].isfinite()
+    for assigned, proposals, _, _, result in seen:
+        # The one without area is left out.
+        assert proposals.mined.sum() == 1
+        negative = bool(assigned.gt_inds[-1] == 0)
+        assert ((result.neg_priors == mined[0]).all(1).any()) == negative

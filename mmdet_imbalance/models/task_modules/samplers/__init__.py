@@ -12,6 +12,9 @@ from mmdet_imbalance.models.task_modules.samplers.iou_negatives import (
     EqualIoUNegSampler,
     IoURangeNegSampler,
 )
+from mmdet_imbalance.models.task_modules.samplers.mined_negatives import (
+    MinedNegativeSampler,
+)
 from mmdet_imbalance.models.task_modules.samplers.roi_sampler import PlainRoISampler
 
 __all__ = [
@@ -20,6 +23,7 @@ __all__ = [
     'ForegroundBalancedPosSampler',
     'HardNegativeSampler',
     'IoURangeNegSampler',
+    'MinedNegativeSampler',
     'PlainRoISampler',
     'TotalLossOHEMSampler',
 ]
