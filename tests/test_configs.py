@@ -53,7 +53,9 @@ def test_every_type_is_registered(name):
 
 def is_name(path: str) -> bool:
     """Whether a key called `type` is data and no class."""
-    return path.endswith(('multiprocessing.type', 'tokenizer.type'))
+    return path.endswith(
+        ('multiprocessing.type', 'tokenizer.type', 'class_weight.type')
+    )
 
 
 def test_a_misspelt_type_is_noticed():

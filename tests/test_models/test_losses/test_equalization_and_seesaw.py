@@ -121,3 +121,30 @@ def test_class_weights_compose(name):
 def test_bad_arguments_of_seesaw(kwargs):
     with pytest.raises(ValueError, match='`p` and `q`'):
         build('SeesawLoss', **kwargs)
+
+
+@pytest.mark.parametrize('name', ['EqualizationLossV2', 'SeesawLoss'])
+@pytest.mark.parametrize('has_positives', [True, False])
+def test_every_rank_reaches_the_one_reduction(name, has_positives, monkeypatch):
+    """Two ranks with the same batch: twice the counts, one collective a step."""
+    import mmdet_imbalance.models.losses.equalization as equalization
+    import mmdet_imbalance.models.losses.seesaw as seesaw
+
+    calls = []
+
+    def all_reduce(tensor):
+        calls.append(tensor)
+        tensor.mul_(2)
+
+    alone = build(name)
+    ((logits, labels),) = batches(alone.cls_channels, num=1)
+    if not has_positives:
+        labels = torch.full_like(labels, NUM_CLASSES)
+    alone(logits, labels)
+    for module in (equalization, seesaw):
+        monkeypatch.setattr(module, 'all_reduce', all_reduce)
+    together = build(name)
+    together(logits, labels)
+    assert len(calls) == 1
+    for key, value in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[key], 2 * value)

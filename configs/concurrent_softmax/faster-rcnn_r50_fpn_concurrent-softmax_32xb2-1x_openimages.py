@@ -1,0 +1,12 @@
+_base_ = 'mmdet::openimages/faster-rcnn_r50_fpn_32xb2-1x_openimages.py'
+num_classes = 601
+model = dict(
+    roi_head=dict(
+        bbox_head=dict(
+            # Ancestors share the box of their object, and are rarely annotated.
+            reg_class_agnostic=True,
+            loss_cls=dict(
+                _delete_=True,
+                type='mmdet_imbalance.ConcurrentSoftmaxLoss',
+                num_classes=num_classes))))
+custom_hooks = [dict(type='mmdet_imbalance.ClassStatsHook')]
