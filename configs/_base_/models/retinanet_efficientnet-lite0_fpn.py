@@ -24,6 +24,9 @@ model = dict(
         in_channels=neck_channels,
         feat_channels=neck_channels,
         stacked_convs=2,
+        # The host's initial weights fit 256 channels; 64 of them would shrink the
+        # features fourfold at every convolution.
+        norm_cfg=dict(type='GN', num_groups=8),
         # Smallest anchor 16 px: half of the host's, objects are small.
         anchor_generator=dict(octave_base_scale=2, strides=[8, 16, 32, 64])),
     # Every label of an object takes one of the places: three times the host's 100.
