@@ -3,8 +3,8 @@
 Makes annotation files of the official form with random content, then measures each
 load in a process of its own. Example:
 
-    python benchmarks/open_images_scale.py --out /tmp/oid            # full size
-    python benchmarks/open_images_scale.py --out /tmp/oid --images 20000 --boxes 170000
+    python benchmarks/open_images_scale.py --out oid_scale            # full size
+    python benchmarks/open_images_scale.py --out oid_scale --images 20000 --boxes 170000
 """
 
 import argparse
