@@ -1,6 +1,7 @@
 """ImbalanceCocoMetric against pycocotools, and the laws it keeps."""
 
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -87,6 +88,22 @@ def test_order_of_images_and_batches_is_irrelevant():
     one = run_metric(ImbalanceCocoMetric(), samples, names)
     other = run_metric(ImbalanceCocoMetric(), shuffled, names, batch_size=1)
     assert one == other
+
+
+def test_two_ranks_give_what_one_gives():
+    """What the host does: each rank takes every second image and pads the last."""
+    coco = random_coco(13, num_images=7)
+    names = class_names(coco)
+    samples = to_samples(coco, random_predictions(coco, 14), 'instances')
+    alone = run_metric(ImbalanceCocoMetric(), samples, names)
+    ranks = [ImbalanceCocoMetric() for _ in range(2)]
+    for rank, metric in enumerate(ranks):
+        metric.dataset_meta = {'classes': names}
+        metric.process({}, [*samples, samples[0]][rank::2])
+    sent = pickle.loads(pickle.dumps([metric.results for metric in ranks]))
+    together = [row for pair in zip(*sent, strict=True) for row in pair]
+    figures = ranks[0].compute_metrics(together)
+    assert {f'coco/{key}': value for key, value in figures.items()} == alone
 
 
 def test_perfect_detections_have_ap_one():
