@@ -110,8 +110,8 @@ def _distinct_positions(
 ) -> np.ndarray:
     """Distinct random positions within each class's list, by rejection.
 
-    The first to propose a position keeps it, all others propose again.  No step looks
-    at the value of a position, so every ordered choice is as likely as any other.
+    One of those that propose a free position gets it, all others propose again.  No
+    step looks at the value of a position, so every ordered choice is equally likely.
 
     Args:
         by_class: which images show each class.
@@ -132,8 +132,8 @@ def _distinct_positions(
         fraction = generator.random(len(waiting))
         proposal = class_ptr[asked] + (fraction * img_count[asked]).astype(np.int32)
         free = owner[proposal] < 0
-        # Of equal indices numpy keeps the last assignment: reversed, the first draw.
-        owner[proposal[free][::-1]] = waiting[free][::-1]
+        # Of equal indices numpy keeps one assignment: that draw has the position.
+        owner[proposal[free]] = waiting[free]
         position[waiting] = proposal
         waiting = waiting[owner[proposal] != waiting]
     return position
