@@ -98,10 +98,11 @@ def plot_ap_by_frequency(
         for one, annotation in zip(seeds, annotations, strict=True):
             for category in annotation['categories']:
                 value = one.get(f'coco/AP_{category["name"]}', -1.0)
-                if value >= 0:
-                    counts.append(max(category['image_count'], 0.5))
+                # A class that was never seen has no place on a logarithmic axis.
+                if value >= 0 and category['image_count'] > 0:
+                    counts.append(category['image_count'])
                     values.append(100 * value)
-        counts, values = np.array(counts), np.array(values)
+        counts, values = np.array(counts, dtype=float), np.array(values)
         colour = f'C{number}'
         axes.scatter(counts, values, s=9, alpha=0.35, color=colour, linewidths=0)
         # Two steps for each doubling of the count.
@@ -199,7 +200,7 @@ def _panel(image, dataset_meta, title, rows, score_thr) -> np.ndarray:
     if score_thr is not None:
         instances.scores = tensor([row['score'] for row in rows]).float()
     visualizer = LabelSetVisualizer(
-        'demo', same_object_iou=0.6, line_width=2, font_size=7, max_labels=7
+        'demo', same_object_iou=0.6, line_width=2, font_size=7, max_labels=5
     )
     visualizer.dataset_meta = dict(dataset_meta)
     drawn = visualizer.draw_instances(large, instances)

@@ -21,6 +21,8 @@ from mmdet_imbalance.visualization.label_set_lines import (
 
 #: Height of a line of text over its font size.
 LINE_SPACING = 1.45
+#: Width of a letter over the height of a line, roughly.
+WIDTH_OF_LETTER = 0.42
 
 
 @VISUALIZERS.register_module()
@@ -122,17 +124,21 @@ class LabelSetVisualizer(DetLocalVisualizer):
             palette if self.bbox_color is None else self.bbox_color, num_classes
         )
         for box, lines in objects:
-            colour = tuple(colours[lines[0].label])
             self.draw_bboxes(
                 torch.as_tensor(box)[None],
-                edge_colors=[colour],
+                edge_colors=[tuple(colours[lines[0].label])],
                 alpha=self.alpha,
                 line_widths=self.line_width,
             )
-            self._draw_lines(box, lines, classes, colour)
+        # Texts last, so that each can keep clear of all boxes and of earlier texts.
+        taken = [box for box, _ in objects]
+        for box, lines in objects:
+            colour = tuple(colours[lines[0].label])
+            taken.append(self._draw_lines(box, lines, classes, colour, taken))
         return self.get_image()
 
-    def _draw_lines(self, box, lines, classes, colour) -> None:
+    def _draw_lines(self, box, lines, classes, colour, taken) -> np.ndarray:
+        """Write the lines of an object; returns the rectangle (4,) they take."""
         texts = [(_text(line, classes), line.is_dimmed) for line in lines]
         if len(texts) > self.max_labels:
             missing = len(texts) - self.max_labels + 1
@@ -143,11 +149,15 @@ class LabelSetVisualizer(DetLocalVisualizer):
             side = float(np.sqrt(max((box[2] - box[0]) * (box[3] - box[1]), 0.0)))
             size = round(float(np.clip(13 * side / 173, 6.5, 13.0)))
         step = size * LINE_SPACING * self.fig_save.get_dpi() / 72
-        x, y = box[:2] + self.line_width
+        longest = max(len(text) for text, _ in texts)
+        block = np.array([longest * step * WIDTH_OF_LETTER, len(texts) * step])
+        corner = place_text(
+            box, block, (self.width, self.height), taken, self.line_width
+        )
         for number, (text, is_dimmed) in enumerate(texts):
             self.draw_texts(
                 text,
-                torch.tensor([x, y + number * step]),
+                torch.tensor([corner[0], corner[1] + number * step]),
                 colors=[(150, 150, 150) if is_dimmed else colour],
                 font_sizes=size,
                 bboxes=[
@@ -159,6 +169,51 @@ class LabelSetVisualizer(DetLocalVisualizer):
                     }
                 ],
             )
+        return np.concatenate([corner, corner + block])
+
+
+def place_text(
+    box: np.ndarray,
+    block: np.ndarray,
+    image_size: tuple[float, float],
+    taken: list[np.ndarray],
+    gap: float,
+) -> np.ndarray:
+    """Upper left corner (2,) of a block of text for a box.
+
+    In the box's own corner where it hides at most a quarter of it, else right of it,
+    below, left or above: the place within the image that covers least of what is
+    taken. Where none is within the image: the box's corner.
+
+    Args:
+        box: x1, y1, x2, y2, pixels.
+        block: width and height of the text.
+        image_size: width and height.
+        taken: rectangles (4,) that should stay visible; `box` may be among them.
+        gap: distance to the box, pixels.
+    """
+    box = np.asarray(box, dtype=np.float64)
+    (x1, y1, x2, y2), (width, height) = box, block
+    inside = box[:2] + gap
+    if 4 * width * height <= (x2 - x1) * (y2 - y1) and width <= x2 - x1:
+        return inside
+    places = np.array(
+        [
+            (x2 + gap, y1),
+            (x1, y2 + gap),
+            (x1 - gap - width, y1),
+            (x1, y1 - gap - height),
+        ]
+    )
+    fits = (places >= 0).all(axis=1) & (places + block <= image_size).all(axis=1)
+    if not fits.any():
+        return inside
+    ends = places + block
+    hidden = np.zeros(len(places))
+    for other in taken:
+        common = np.minimum(ends, other[2:]) - np.maximum(places, other[:2])
+        hidden += np.clip(common, 0, None).prod(axis=1)
+    return places[np.where(fits, hidden, np.inf).argmin()]
 
 
 def _text(line: LabelLine, classes) -> str:

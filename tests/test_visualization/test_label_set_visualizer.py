@@ -9,6 +9,7 @@ from mmdet.structures import DetDataSample
 from mmengine.structures import InstanceData
 
 from mmdet_imbalance.registry import VISUALIZERS
+from mmdet_imbalance.visualization.label_set_visualizer import place_text
 
 CLASSES = ('animal', 'fish', 'shark', 'thing')
 TREE = np.eye(4, dtype=bool)
@@ -156,6 +157,29 @@ def test_long_label_sets_say_how_many_are_missing(monkeypatch):
         'and 2 more',
         'thing: 80.0',
     ]
+
+
+def test_text_of_a_large_box_stands_in_its_corner():
+    place = place_text([10, 20, 210, 220], np.array([60, 30]), (300, 300), [], 3)
+    assert place.tolist() == [13, 23]
+
+
+def test_text_of_a_small_box_covers_least_of_the_others():
+    box, block = np.array([100.0, 100, 130, 130]), np.array([50.0, 40])
+    image = (300, 300)
+    assert place_text(box, block, image, [box], 2).tolist() == [132, 100]
+    right = np.array([135.0, 90, 200, 131])
+    assert place_text(box, block, image, [box, right], 2).tolist() == [100, 132]
+    below = np.array([90.0, 135, 200, 190])
+    others = [box, right, below]
+    assert place_text(box, block, image, others, 2).tolist() == [48, 100]
+    assert place_text(box, block, (145, 300), [box, below], 2).tolist() == [48, 100]
+
+
+def test_text_without_room_stands_on_the_box():
+    box = np.array([1.0, 1, 30, 30])
+    place = place_text(box, np.array([50.0, 40]), (35, 35), [box], 2)
+    assert place.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize(
