@@ -11,35 +11,29 @@ builds a fresh loss (the class itself will do); the keyword arguments are those 
 Shapes: N rows, C foreground classes (background is index C). Deviations: none.
 """
 
-from collections.abc import Callable, Iterator
-
 import torch
-from torch import Tensor, nn
 
-from mmdet_imbalance.core.label_sets import MultiLabelTarget
+from mmdet_imbalance.testing.contract_tools import (
+    NUM_CLASSES,
+    REDUCTIONS,
+    Factory,
+    build,
+    close,
+    demo_batch,
+    must_raise,
+    value_and_grad,
+)
 from mmdet_imbalance.testing.demo_stats import demo_class_stats
-
-Factory = Callable[..., nn.Module]
-
-NUM_CLASSES = 5
-REDUCTIONS = ('none', 'mean', 'sum')
-
-
-def demo_batch(loss: nn.Module, num_rows: int = 12, seed: int = 0):
-    """Logits (N, channels) and labels (N,) that fit a loss; every class occurs.
-
-    Logits lie in (0, 1), which is right for losses on similarities too.
-    """
-    gen = torch.Generator().manual_seed(seed)
-    logits = torch.rand(num_rows, loss.cls_channels, generator=gen)
-    labels = torch.arange(num_rows) % (loss.num_classes + 1)
-    return logits, labels[torch.randperm(num_rows, generator=gen)]
-
-
-def build(factory: Factory, num_classes: int = NUM_CLASSES, **kwargs) -> nn.Module:
-    """A fresh loss with statistics."""
-    kwargs.setdefault('class_stats', demo_class_stats(num_classes))
-    return factory(num_classes=num_classes, **kwargs)
+from mmdet_imbalance.testing.state_contracts import (
+    check_bad_labels,
+    check_forms_of_target,
+    check_inputs_untouched,
+    check_no_graph_break,
+    check_repr,
+    check_state_dict,
+    check_statistics,
+    check_unknown_argument,
+)
 
 
 def check_protocol(factory: Factory) -> None:
@@ -48,7 +42,7 @@ def check_protocol(factory: Factory) -> None:
     for flag in ('custom_cls_channels', 'custom_activation', 'custom_accuracy'):
         assert getattr(loss, flag) is True, f'`{flag}` must be True'
     assert loss.get_cls_channels(NUM_CLASSES) == loss.cls_channels
-    _must_raise(ValueError, lambda: loss.get_cls_channels(NUM_CLASSES + 1))
+    must_raise(ValueError, lambda: loss.get_cls_channels(NUM_CLASSES + 1))
     logits, labels = demo_batch(loss)
     scores = loss.get_activation(logits)
     assert scores.shape == (len(logits), NUM_CLASSES + 1), 'scores must be (N, C + 1)'
@@ -64,8 +58,8 @@ def check_protocol(factory: Factory) -> None:
     assert build(factory, use_sigmoid=loss.use_sigmoid).cls_channels == (
         loss.cls_channels
     )
-    _must_raise(ValueError, lambda: build(factory, use_sigmoid=not loss.use_sigmoid))
-    _must_raise(ValueError, lambda: loss(logits[:, :-1], labels))
+    must_raise(ValueError, lambda: build(factory, use_sigmoid=not loss.use_sigmoid))
+    must_raise(ValueError, lambda: loss(logits[:, :-1], labels))
 
 
 def check_dense_head(factory: Factory) -> None:
@@ -93,7 +87,7 @@ def check_one_class(factory: Factory) -> None:
     """A single foreground class is legal."""
     loss = build(factory, num_classes=1)
     logits, labels = demo_batch(loss)
-    value, grad = _value_and_grad(loss, logits, labels)
+    value, grad = value_and_grad(loss, logits, labels)
     assert value.isfinite()
     assert grad.isfinite().all()
     assert (grad != 0).any()
@@ -104,7 +98,7 @@ def check_all_background(factory: Factory) -> None:
     """No positive anywhere: a finite loss that pushes the classes down."""
     loss = build(factory)
     logits, labels = demo_batch(loss)
-    value, grad = _value_and_grad(loss, logits, torch.full_like(labels, NUM_CLASSES))
+    value, grad = value_and_grad(loss, logits, torch.full_like(labels, NUM_CLASSES))
     assert value.isfinite()
     assert value >= 0
     assert grad.isfinite().all()
@@ -116,7 +110,7 @@ def check_all_ignored(factory: Factory) -> None:
         for avg_factor in (None, 1.0):
             loss = build(factory)
             logits, labels = demo_batch(loss)
-            value, grad = _value_and_grad(
+            value, grad = value_and_grad(
                 loss,
                 torch.full_like(logits, bad),
                 labels,
@@ -137,8 +131,8 @@ def check_ignored_rows_are_invisible(factory: Factory) -> None:
     other_labels[::3] = 255
     kept, other = build(factory), build(factory)
     for _ in range(2):  # The second time with whatever state the first has left.
-        expected = _value_and_grad(kept, logits, labels, weight, 4.0)
-        got = _value_and_grad(other, other_logits, other_labels, weight, 4.0)
+        expected = value_and_grad(kept, logits, labels, weight, 4.0)
+        got = value_and_grad(other, other_logits, other_labels, weight, 4.0)
         torch.testing.assert_close(got, expected)
     for (name, a), (_, b) in zip(
         kept.state_dict().items(), other.state_dict().items(), strict=True
@@ -165,15 +159,15 @@ def check_reductions(factory: Factory) -> None:
             message = f'{reduction=}, {avg_factor=}, weight={weight is not None}'
             loss = build(factory, reduction=reduction)
             got = loss(logits, labels, weight, avg_factor)
-            _close(got, expected, message)
+            close(got, expected, message)
             other = 'sum' if reduction != 'sum' else 'mean'
             loss = build(factory, reduction=other, loss_weight=3.0)
             got = loss(logits, labels, weight, avg_factor, reduction)
-            _close(got, 3.0 * expected, f'reduction_override, loss_weight: {message}')
+            close(got, 3.0 * expected, f'reduction_override, loss_weight: {message}')
     loss = build(factory)
-    _must_raise(ValueError, lambda: loss(logits, labels, None, 7.0, 'sum'))
-    _must_raise(ValueError, lambda: loss(logits, labels, None, None, 'average'))
-    _must_raise(ValueError, lambda: build(factory, reduction='average'))
+    must_raise(ValueError, lambda: loss(logits, labels, None, 7.0, 'sum'))
+    must_raise(ValueError, lambda: loss(logits, labels, None, None, 'average'))
+    must_raise(ValueError, lambda: build(factory, reduction='average'))
 
 
 def check_class_weight(factory: Factory) -> None:
@@ -188,7 +182,7 @@ def check_class_weight(factory: Factory) -> None:
     loss = build(
         factory, class_stats=stats, reduction='none', class_weight=weight.tolist()
     )
-    _close(loss(logits, labels), rows * weight[labels], '`class_weight`')
+    close(loss(logits, labels), rows * weight[labels], '`class_weight`')
     loss = build(
         factory,
         class_stats=stats,
@@ -198,9 +192,9 @@ def check_class_weight(factory: Factory) -> None:
     count = torch.as_tensor(stats.instance_count).float()
     inverse = 1.0 / count * NUM_CLASSES / (1.0 / count).sum()
     inverse = torch.cat([inverse, torch.tensor([0.5])])
-    _close(loss(logits, labels), rows * inverse[labels], '`class_weight` by a rule')
-    _must_raise(ValueError, lambda: build(factory, class_weight=[1.0]))
-    _must_raise(ValueError, lambda: build(factory, class_weight=dict(type='no')))
+    close(loss(logits, labels), rows * inverse[labels], '`class_weight` by a rule')
+    must_raise(ValueError, lambda: build(factory, class_weight=[1.0]))
+    must_raise(ValueError, lambda: build(factory, class_weight=dict(type='no')))
 
 
 def check_autocast(factory: Factory) -> None:
@@ -209,14 +203,14 @@ def check_autocast(factory: Factory) -> None:
         logits, labels = demo_batch(build(factory))
         logits = (20.0 * logits).to(dtype)
         with torch.autocast('cpu', dtype=dtype):
-            value, grad = _value_and_grad(build(factory), logits, labels)
+            value, grad = value_and_grad(build(factory), logits, labels)
             scores = build(factory).get_activation(logits)
         assert value.dtype == torch.float32, f'{dtype} must be upcast'
         assert grad.dtype == dtype
         assert grad.isfinite().all()
         assert scores.isfinite().all()
-        expected, _ = _value_and_grad(build(factory), logits.float(), labels)
-        _close(value, expected, f'autocast to {dtype}')
+        expected, _ = value_and_grad(build(factory), logits.float(), labels)
+        close(value, expected, f'autocast to {dtype}')
 
 
 def check_extreme_logits(factory: Factory) -> None:
@@ -224,7 +218,7 @@ def check_extreme_logits(factory: Factory) -> None:
     loss = build(factory)
     logits, labels = demo_batch(loss)
     extreme = torch.where(logits > 0.5, 200.0, -200.0)
-    value, grad = _value_and_grad(loss, extreme, labels)
+    value, grad = value_and_grad(loss, extreme, labels)
     assert value.isfinite()
     assert grad.isfinite().all()
     assert loss.get_activation(extreme).isfinite().all()
@@ -244,7 +238,7 @@ def check_row_permutation(factory: Factory) -> None:
     rows = build(factory, reduction='none')(logits, labels)
     order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
     got = build(factory, reduction='none')(logits[order], labels[order])
-    _close(got, rows[order], 'permuted rows must have permuted losses')
+    close(got, rows[order], 'permuted rows must have permuted losses')
 
 
 def check_class_permutation(factory: Factory) -> None:
@@ -257,131 +251,16 @@ def check_class_permutation(factory: Factory) -> None:
     new_label = torch.cat([order.argsort(), torch.tensor([NUM_CLASSES])])
     stats = demo_class_stats(NUM_CLASSES, order=order)
     other = build(factory, class_stats=stats, reduction='none')
-    _close(
+    close(
         other(logits[:, columns], new_label[labels]),
         loss(logits, labels),
         'permuted classes must not change the loss',
     )
-    _close(
+    close(
         other.get_activation(logits[:, columns])[:, :NUM_CLASSES],
         loss.get_activation(logits)[:, :NUM_CLASSES][:, order],
         'permuted classes must have permuted scores',
     )
-
-
-def check_forms_of_target(factory: Factory) -> None:
-    """A loss on label sets takes them dense or for positives only, to one effect."""
-    loss = build(factory, reduction='none')
-    if loss.target_kind != 'multi_label':
-        return
-    logits, labels = demo_batch(loss)
-    ancestors = torch.as_tensor(demo_class_stats(NUM_CLASSES).ancestor_matrix)
-    pos_inds = (labels < NUM_CLASSES).nonzero().squeeze(1)
-    sets = ancestors[labels[pos_inds]]
-    dense = torch.zeros(len(labels), NUM_CLASSES, dtype=torch.bool)
-    dense[pos_inds] = sets
-    expected = loss(logits, labels)
-    for name, target in {
-        'MultiLabelTarget': MultiLabelTarget(labels, pos_inds, sets),
-        'multi-hot (N, C)': dense,
-        'multi-hot (N, C + 1)': torch.cat([dense, ~dense.any(1, keepdim=True)], 1),
-    }.items():
-        got = build(factory, reduction='none')(logits, target)
-        _close(got, expected, f'{name} must equal the labels and their ancestors')
-
-
-def check_bad_labels(factory: Factory) -> None:
-    """A label outside the class list is an error that names it."""
-    loss = build(factory)
-    logits, labels = demo_batch(loss)
-    for bad in (-1, NUM_CLASSES + 1):
-        wrong = labels.clone()
-        wrong[0] = bad
-        message = _must_raise(ValueError, lambda wrong=wrong: loss(logits, wrong))
-        assert str(bad) in message, f'the error must name the label {bad}'
-    _must_raise(ValueError, lambda: loss(logits, labels[:-1]))
-
-
-def check_statistics(factory: Factory) -> None:
-    """Without statistics it runs, or says what to do; of other classes they raise."""
-    loss = factory(num_classes=NUM_CLASSES)
-    logits, labels = demo_batch(loss)
-    try:
-        loss(logits, labels)
-    except RuntimeError as error:
-        message = str(error)
-        assert 'ClassStatsHook' in message
-        assert 'tools/class_stats.py' in message
-    loss.set_class_stats(demo_class_stats(NUM_CLASSES))
-    assert loss(logits, labels).isfinite()
-    other = demo_class_stats(NUM_CLASSES + 1)
-    _must_raise(ValueError, lambda: loss.set_class_stats(other))
-
-
-def check_state_dict(factory: Factory) -> None:
-    """A checkpoint alone makes a fresh loss, without statistics, the same."""
-    trained = build(factory)
-    logits, labels = demo_batch(trained)
-    for _ in range(2):
-        trained(logits, labels)
-    fresh = factory(num_classes=NUM_CLASSES)
-    fresh.load_state_dict(trained.state_dict())
-    for loss in (trained, fresh):
-        loss.get_cls_channels(NUM_CLASSES)
-        loss.eval()
-    _close(
-        fresh.get_activation(logits), trained.get_activation(logits), 'scores restored'
-    )
-    _close(fresh(logits, labels), trained(logits, labels), 'loss restored')
-
-
-def check_repr(factory: Factory) -> None:
-    """`repr` names the class and its arguments."""
-    text = repr(build(factory, loss_weight=0.375, reduction='sum'))
-    for part in (type(build(factory)).__name__, str(NUM_CLASSES), '0.375', 'sum'):
-        assert part in text, f'repr must show {part!r}, got {text!r}'
-
-
-def check_unknown_argument(factory: Factory) -> None:
-    """A misspelt argument raises, in the constructor and in the call."""
-    _must_raise(TypeError, lambda: build(factory, no_such_argument=1))
-    loss = build(factory)
-    logits, labels = demo_batch(loss)
-    _must_raise(TypeError, lambda: loss(logits, labels, no_such_argument=1))
-    _must_raise(ValueError, lambda: build(factory, num_classes=0, class_stats=None))
-
-
-def check_inputs_untouched(factory: Factory) -> None:
-    """Logits, targets and weights of the caller are left as they are."""
-    loss = build(factory)
-    logits, labels = demo_batch(loss)
-    weight = torch.linspace(0.0, 1.0, len(logits))
-    before = [value.clone() for value in (logits, labels, weight)]
-    loss(logits, labels, weight)
-    loss.get_activation(logits)
-    torch.testing.assert_close([logits, labels, weight], before, rtol=0, atol=0)
-
-
-def check_no_graph_break(factory: Factory, backend: str = 'aot_eager') -> None:
-    """`torch.compile(fullgraph=True)` traces loss and gradient whole."""
-    torch.compiler.reset()
-    loss, eager = build(factory), build(factory)
-    logits, labels = demo_batch(loss)
-    weight = torch.linspace(0.0, 1.0, len(logits))
-    compiled = torch.compile(loss, fullgraph=True, backend=backend)
-    for target in _traced_targets(loss, labels):
-        got = _value_and_grad(compiled, logits, target, weight, 4.0)
-        expected = _value_and_grad(eager, logits, target, weight, 4.0)
-        torch.testing.assert_close(got, expected)
-    torch.compiler.reset()
-
-
-def _traced_targets(loss: nn.Module, labels: Tensor) -> Iterator:
-    yield labels
-    if loss.target_kind == 'multi_label':
-        pos_inds = (labels < NUM_CLASSES).nonzero().squeeze(1)
-        sets = torch.as_tensor(demo_class_stats(NUM_CLASSES).ancestor_matrix)
-        yield MultiLabelTarget(labels, pos_inds, sets[labels[pos_inds]])
 
 
 #: All checks but the slow `check_no_graph_break`.
@@ -424,24 +303,3 @@ def check_classification_loss(factory: Factory) -> None:
             check(factory)
         except AssertionError as error:
             raise AssertionError(f'{check.__name__}: {error}') from error
-
-
-def _value_and_grad(loss, logits: Tensor, target, weight=None, avg_factor=None):
-    logits = logits.detach().clone().requires_grad_()
-    value = loss(logits, target, weight, avg_factor)
-    value.backward()
-    return value.detach(), logits.grad
-
-
-def _close(got: Tensor, expected: Tensor, message: str) -> None:
-    torch.testing.assert_close(
-        got, expected, rtol=1e-4, atol=1e-5, msg=lambda text: f'{message}: {text}'
-    )
-
-
-def _must_raise(kind: type[Exception], call: Callable[[], object]) -> str:
-    try:
-        call()
-    except kind as error:
-        return str(error)
-    raise AssertionError(f'a {kind.__name__} must be raised')
