@@ -8,6 +8,8 @@ Shapes: C classes. Deviations: none (this is no method of a paper).
 """
 
 import json
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,11 +125,7 @@ def read_results(path: str | Path, gt: GroundTruth) -> Detections:
             f'{type(rows).__name__}. An annotation file goes to --ann-file.'
         )
     try:
-        image_id = np.array([row['image_id'] for row in rows], dtype=np.int64)
-        category_id = np.array([row['category_id'] for row in rows], dtype=np.int64)
-        scores = np.array([row['score'] for row in rows], dtype=np.float64)
-        boxes = np.array([row['bbox'] for row in rows], dtype=np.float64)
-        boxes = boxes.reshape(-1, 4)
+        image_id, category_id, scores, boxes = _columns(rows)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f'{path} is no COCO results file: every detection needs image_id, '
@@ -159,6 +157,26 @@ def read_results_pair(
     ann_file = annotation_of(results) if ann_file is None else ann_file
     gt = read_coco(ann_file)
     return gt, read_results(results, gt)
+
+
+def _columns(rows: list[dict]) -> tuple[np.ndarray, ...]:
+    """Image and category ids, scores and boxes (D, 4) of COCO's list."""
+    num = len(rows)
+    # Half of the time of an evaluation from files is spent here: nothing is built that
+    # the garbage collector would have to walk through.
+    ids, categories, scores = (
+        np.fromiter(map(itemgetter(key), rows), dtype, num)
+        for key, dtype in (
+            ('image_id', np.int64),
+            ('category_id', np.int64),
+            ('score', np.float64),
+        )
+    )
+    if not set(map(len, map(itemgetter('bbox'), rows))) <= {4}:
+        raise ValueError('a bbox has other than four numbers')
+    numbers = chain.from_iterable(map(itemgetter('bbox'), rows))
+    boxes = np.fromiter(numbers, np.float64, 4 * num).reshape(-1, 4)
+    return ids, categories, scores, boxes
 
 
 class ClassFacts(NamedTuple):
