@@ -1,8 +1,9 @@
-"""Losses, heads, layers, backbones and RoI samplers."""
+"""Losses, heads, detectors, layers, backbones and RoI samplers."""
 
 from mmdet_imbalance.models import (  # noqa: F401
     backbones,
     dense_heads,
+    detectors,
     layers,
     losses,
     roi_heads,

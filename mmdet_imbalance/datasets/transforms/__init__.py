@@ -1,6 +1,7 @@
 """Transforms; importing the package registers them."""
 
 from mmdet_imbalance.datasets.transforms import (  # noqa: F401
+    cached_features,
     load_hard_negatives,
     merge_image_facts,
     pack_multi_label,

@@ -1,0 +1,8 @@
+"""Detectors; importing the package registers them."""
+
+from mmdet_imbalance.models.detectors.frozen_features import (
+    FeatureStacker,
+    FrozenFeaturesFasterRCNN,
+)
+
+__all__ = ['FeatureStacker', 'FrozenFeaturesFasterRCNN']
