@@ -4,4 +4,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmdet_imbalance.ProgressivelyBalancedSampler',
         end=10))
-custom_hooks = [dict(type='mmdet_imbalance.DataSamplerHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdet_imbalance.DataSamplerHook')
+]

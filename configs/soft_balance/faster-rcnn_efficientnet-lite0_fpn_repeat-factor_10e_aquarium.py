@@ -5,4 +5,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmdet_imbalance.RepeatFactorSampler',
         oversample_thr=0.1))
-custom_hooks = [dict(type='mmdet_imbalance.DataSamplerHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdet_imbalance.DataSamplerHook')
+]

@@ -6,4 +6,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmdet_imbalance.SoftBalanceSampler',
         schedule=[(0, balance_exponent)]))
-custom_hooks = [dict(type='mmdet_imbalance.DataSamplerHook')]
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdet_imbalance.DataSamplerHook')
+]
