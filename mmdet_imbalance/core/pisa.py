@@ -54,9 +54,8 @@ def iou_hierarchical_weights(
     if not len(iou):
         return iou
     order = iou.argsort(descending=True, stable=True)
-    # One number for a pair (class, ground truth).
-    owner = labels * (gt_ids.max() + 1) + gt_ids
-    local_rank = rank_in_order(owner[order])
+    # A ground truth has one class: its number alone tells the group.
+    local_rank = rank_in_order(gt_ids[order])
     order = order[local_rank.argsort(stable=True)]
     rank = torch.empty_like(order)
     rank[order] = rank_in_order(labels[order])
@@ -173,24 +172,34 @@ def nms_match(
     Returns:
         Row of the cluster's best box, shape (M,); kept boxes lead themselves.
     """
-    num = len(boxes)
+    if not len(boxes):
+        return image_ids
     order = torch.argsort(scores, descending=True, stable=True)
-    boxes, image_ids = boxes[order], image_ids[order]
-    meets = pairwise_iou(boxes, boxes) > iou_thr
-    meets &= image_ids[:, None] == image_ids[None]
-    before = meets.triu(diagonal=1)  # [leader, follower]
-    kept = torch.ones(num, dtype=torch.bool, device=boxes.device)
+    _, image, num_of_image = image_ids[order].unique(
+        return_inverse=True, return_counts=True
+    )
+    # Images side by side, filled up with boxes without area, which meet no other.
+    num = int(num_of_image.max())
+    slot = image * num + rank_in_order(image)
+    padded = boxes.new_zeros(len(num_of_image) * num, 4)
+    padded[slot] = boxes[order]
+    suppressed_by = overlaps(padded.view(-1, num, 4), iou_thr).tril(diagonal=-1)
+    kept = torch.ones_like(suppressed_by[:, 0])
     while True:
-        settled = ~(before & kept[:, None]).any(dim=0)
+        settled = ~(suppressed_by & kept[:, None]).any(dim=2)
         if torch.equal(settled, kept):
             break
         kept = settled
     itself = torch.eye(num, dtype=torch.bool, device=boxes.device)
-    leads = (before | itself) & kept[:, None]
+    leads = (suppressed_by | itself) & kept[:, None]
     # The first leader in order of score is the one greedy NMS would name.
-    leader = leads.to(torch.uint8).argmax(dim=0) if num else order
+    leader = leads.to(torch.uint8).argmax(dim=2)  # (B, num)
+    first = num * torch.arange(len(leader), device=boxes.device)
+    leader_slot = (leader + first.unsqueeze(1)).flatten()[slot]
+    row_of_slot = order.new_zeros(len(padded))
+    row_of_slot[slot] = order
     cluster = torch.empty_like(order)
-    cluster[order] = order[leader]
+    cluster[order] = row_of_slot[leader_slot]
     return cluster
 
 
@@ -244,17 +253,21 @@ def group_max(group: Tensor, value: Tensor) -> Tensor:
     return largest[index]
 
 
-def pairwise_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """IoU of all pairs of boxes, shapes (A, 4) and (B, 4) to (A, B)."""
-    top_left = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
-    bottom_right = torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:])
-    inter = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
-    area1, area2 = (
-        (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=-1)
-        for boxes in (boxes1, boxes2)
-    )
-    union = area1[:, None] + area2[None] - inter
-    return inter / union.clamp(min=torch.finfo(union.dtype).eps)
+def overlaps(boxes: Tensor, iou_thr: float) -> Tensor:
+    """Pairs of boxes of an image whose IoU is above `iou_thr`, (B, n, 4) to (B, n, n).
+
+    Coordinate by coordinate and without a division: this is the cost of NMS-match.
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=-1)
+
+    def extent(low: Tensor, high: Tensor) -> Tensor:
+        most = torch.minimum(high[:, :, None], high[:, None])
+        return most.sub_(torch.maximum(low[:, :, None], low[:, None])).clamp_(min=0)
+
+    inter = extent(x1, x2).mul_(extent(y1, y2))
+    area = (x2 - x1).clamp(min=0) * (y2 - y1).clamp(min=0)
+    # inter > thr * (a + b - inter)
+    return inter.mul_(1 + iou_thr) > iou_thr * (area[:, :, None] + area[:, None])
 
 
 def aligned_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from mmdet_imbalance.core.ghm import (
     authentic_smooth_l1,
+    bin_weights,
     ghm_c_loss,
     ghm_r_loss,
     gradient_bins,
-    harmonizing_weights,
 )
 from tests.helpers import oracles_ghm
 
@@ -178,8 +178,32 @@ def test_smoothed_density_takes_the_place_of_the_counts():
     index = torch.tensor([0, 0, 1, 3], dtype=torch.int32)
     count = torch.tensor([2.0, 1.0, 0.0])
     density = torch.tensor([4.0, 0.5, 7.0])
-    weights = harmonizing_weights(index, count, 'nonempty_bins', density)
-    assert weights.tolist() == [3 / 8, 3 / 8, 3.0, 0.0]
+    weights = bin_weights(count, 'nonempty_bins', density)
+    assert weights[index].tolist() == [3 / 8, 3 / 8, 3.0, 0.0]
+
+
+def test_blocks_of_rows_add_up(monkeypatch):
+    logits, target, valid = classification_case(50, 6, seed=6)
+    logits.requires_grad_()
+    loss, weights = ghm_c_loss(logits, target, valid)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    # Four rows a block, in place of all of them.
+    monkeypatch.setattr('mmdet_imbalance.core.blocks.CPU_BLOCK', 24)
+    loss2, weights2 = ghm_c_loss(logits, target, valid)
+    (gradient2,) = torch.autograd.grad(loss2, logits)
+    torch.testing.assert_close(loss2, loss)
+    torch.testing.assert_close(weights2, weights)
+    torch.testing.assert_close(gradient2, gradient)
+
+
+def test_a_second_derivative_is_refused_and_not_silently_zero():
+    logits, target, _ = classification_case(5, 3, seed=7)
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(
+        ghm_c_loss(logits, target)[0], logits, create_graph=True
+    )
+    with pytest.raises(RuntimeError):
+        gradient.sum().backward()
 
 
 def test_half_precision_is_computed_in_float32():

@@ -11,7 +11,7 @@ from mmdet_imbalance.core.pisa import (
     group_size,
     iou_hierarchical_weights,
     nms_match,
-    pairwise_iou,
+    overlaps,
     preserve_total,
     rank_within,
     score_hierarchical_weights,
@@ -209,16 +209,23 @@ def test_rank_within_groups_and_group_size():
     assert group_size(group).tolist() == [3, 2, 3, 3, 2]
 
 
-def test_aligned_iou_is_the_diagonal_of_all_pairs():
+def test_aligned_iou_and_overlaps_equal_the_loops():
     _, boxes, _ = negatives(20, 1, seed=7)
     _, others, _ = negatives(20, 1, seed=8)
-    iou = pairwise_iou(boxes, others)
-    torch.testing.assert_close(aligned_iou(boxes, others), iou.diagonal())
-    assert iou[3, 5].item() == pytest.approx(
-        oracles_pisa.box_iou(boxes[3].tolist(), others[5].tolist())
-    )
+    expected = [
+        oracles_pisa.box_iou(a, b)
+        for a, b in zip(boxes.tolist(), others.tolist(), strict=True)
+    ]
+    assert aligned_iou(boxes, others).tolist() == pytest.approx(expected)
+    pairs = overlaps(torch.stack([boxes, others]), 0.3)
+    for each, found in zip((boxes, others), pairs, strict=True):
+        rows = each.tolist()
+        assert found.tolist() == [
+            [oracles_pisa.box_iou(a, b) > 0.3 for b in rows] for a in rows
+        ]
     degenerate = torch.tensor([[1.0, 1, 1, 1]])
     assert aligned_iou(degenerate, degenerate).tolist() == [0.0]
+    assert not overlaps(degenerate[None], 0.3).any()
 
 
 def test_wrong_arguments_are_named():

@@ -17,15 +17,15 @@ Deviations:
 import warnings
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mmdet_imbalance.core.ghm import (
     NORMALIZERS,
     authentic_smooth_l1,
-    classification_gradient_norm,
+    bin_weights,
+    classification_residual,
     gradient_bins,
-    harmonizing_weights,
+    harmonized_cross_entropy,
     regression_gradient_norm,
 )
 from mmdet_imbalance.core.reduction import (
@@ -82,10 +82,22 @@ class GradientDensity(nn.Module):
             over ranks, so that averaged gradients are those of one large batch.
         """
         index, count = gradient_bins(gradient_norm, valid, self.num_bins)
+        table, num_valid = self.bin_weights(count)
+        return table[index], num_valid
+
+    @torch.no_grad()
+    def bin_weights(self, count: Tensor) -> tuple[Tensor, Tensor]:
+        """Weight of each bin, and the number of valid terms; updates the average.
+
+        Args:
+            count: valid terms of this rank in each bin, shape (K,).
+
+        Returns:
+            Shape (K + 1,), 0 for terms of no bin; a scalar, the mean over ranks.
+        """
         count = _mean_over_ranks(count)
         density = self._smoothed(count) if self.momentum > 0 else None
-        weights = harmonizing_weights(index, count, self.normalize_by, density)
-        return weights, count.sum()
+        return bin_weights(count, self.normalize_by, density), count.sum()
 
     def _smoothed(self, count: Tensor) -> Tensor:
         if self.training:
@@ -161,16 +173,18 @@ class GHMClassificationLoss(SigmoidLabelSetLoss):
         self, logits: Tensor, target: Target, valid: Tensor | None
     ) -> Tensor:
         """Harmonised loss of each row, shape (N,); updates the moving average."""
-        multi_hot, is_term = self.multi_hot(target, logits.dtype)
+        multi_hot, is_term = self.multi_hot(target, torch.bool)
         valid = None if valid is None else valid.unsqueeze(1)
         if is_term is not None:
             valid = is_term if valid is None else valid & is_term
-        gradient_norm = classification_gradient_norm(logits, multi_hot)
-        weights, num_valid = self.density(gradient_norm, valid)
-        weights *= len(logits) / num_valid.clamp(min=1)
-        return F.binary_cross_entropy_with_logits(
-            logits, multi_hot, weight=weights, reduction='none'
-        ).sum(dim=1)
+        residual, count = classification_residual(
+            logits, multi_hot, valid, self.density.num_bins
+        )
+        table, num_valid = self.density.bin_weights(count)
+        rows, _ = harmonized_cross_entropy(
+            logits, multi_hot, valid, residual, table, keep_weights=False
+        )
+        return rows * (len(logits) / num_valid.clamp(min=1))
 
     def extra_repr(self) -> str:
         """Arguments in `repr`."""
@@ -279,9 +293,8 @@ def _warn_of_positives(avg_factor: float | Tensor | None, num_rows: int) -> None
         return
     if num_rows >= 1000 and avg_factor < 0.1 * num_rows:
         warnings.warn(
-            f'GHMClassificationLoss averages over all {num_rows} rows, but its head '
-            f'divides by avg_factor={avg_factor:g}, as if by the number of positives; '
-            'the loss will be far too large. Use `mmdet_imbalance.ImbalanceRetinaHead`,'
-            ' or write ignore_avg_factor=True in the loss.',
+            f'GHMClassificationLoss averages over {num_rows} rows, its head divides by '
+            f'avg_factor={avg_factor:g}, the number of positives: far too large. Use '
+            '`mmdet_imbalance.ImbalanceRetinaHead`, or write ignore_avg_factor=True.',
             stacklevel=3,
         )
