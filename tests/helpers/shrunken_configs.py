@@ -14,6 +14,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from PIL import Image
 
+from mmdet_imbalance.evaluation.hard_negatives import FILE_FORMAT, FILE_VERSION
 from tests.helpers.config_files import CONFIG_DIR, find_type, walk
 
 SIDE = 64
@@ -39,6 +40,9 @@ def shrink(name: str, folder: Path) -> Path:
             loader.batch_size = BATCH
         part = 'train' if key == 'train_dataloader' else 'val'
         _shrink_dataset(loader.dataset, folder, part, _num_classes(cfg.model))
+    for _, node in walk(cfg.train_dataloader):
+        if isinstance(node, dict) and 'LoadHardNegatives' in str(node.get('type')):
+            node['ann_file'] = _write_hard_negatives(folder)
     for key in ('val_evaluator', 'test_evaluator'):
         if not _is_ours(cfg[key]):
             cfg[key] = dict(type='mmdet_imbalance.ImbalanceCocoMetric')
@@ -189,6 +193,18 @@ def _write_coco(folder: Path, part: str, classes: tuple[str, ...]) -> None:
     ]
     content = dict(images=images, annotations=annotations, categories=categories)
     path.write_text(json.dumps(content))
+
+
+def _write_hard_negatives(folder: Path) -> str:
+    """One mined box on the first training image."""
+    path = folder / 'hard_negatives.json'
+    content = {
+        'format': FILE_FORMAT,
+        'version': FILE_VERSION,
+        'images': {'1': {'bboxes': [[40, 40, 60, 60]], 'scores': [0.9]}},
+    }
+    path.write_text(json.dumps(content))
+    return str(path)
 
 
 def _write_tree(folder: Path, nodes: list[str], num_ancestors: int) -> str:

@@ -13,7 +13,7 @@ def make(num_classes=5):
         class_names=[f'kind {k}' for k in range(num_classes)],
         img_count=counts,
         instance_count=counts * 3,
-        num_images=10**4,
+        num_images=max(10**4, num_classes**2),
     )
 
 

@@ -44,7 +44,7 @@ def write_split(folder, num=3, seed=0):
         data_prefix=dict(img=str(folder / 'img')),
         img_suffix='.png',
         pipeline=[
-            dict(type='mmdet.LoadImageFromFile'),
+            dict(type='LoadImageFromFile'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True),
         ],
     )
@@ -221,7 +221,7 @@ def test_ignored_objects_are_packed_apart(tmp_path):
         **write_files(tmp_path, lines),
         data_prefix=dict(img=str(tmp_path)),
         pipeline=[
-            dict(type='mmdet.LoadImageFromFile'),
+            dict(type='LoadImageFromFile'),
             dict(type='mmdet.LoadAnnotations', with_bbox=True),
             dict(type='mmdet_imbalance.PackMultiLabelDetInputs'),
         ],

@@ -276,7 +276,7 @@ def write_image(folder, name, width=40, height=20):
 
 
 STEPS = [
-    dict(type='mmdet.LoadImageFromFile'),
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.LoadAnnotations', with_bbox=True),
 ]
 
