@@ -52,7 +52,9 @@ def sampled_image(args, generator):
     gt_labels = torch.randint(args.classes, (args.objects,), generator=generator)
     num_pos = int(args.rois * args.positive)
     assigned = torch.randint(args.objects, (num_pos,), generator=generator)
-    jitter = 10 * torch.randn(num_pos, 4, generator=generator)
+    # Within the objects' size: a proposal always has an area.
+    jitter = 0.1 * torch.randn(num_pos, 4, generator=generator).clamp(-3, 3)
+    jitter = jitter * size[assigned].repeat(1, 2)
     away = torch.tensor([[0.0, 0, 50, 50]]).expand(args.rois - num_pos, 4)
     boxes = torch.cat([gt_boxes[assigned] + jitter, away])
     gt_inds = torch.zeros(args.rois, dtype=torch.long)

@@ -38,7 +38,9 @@ def gradient_bins(
         and the counts, shape (K,), in the dtype of `gradient_norm`.
     """
     index = _bin_index(gradient_norm, valid, num_bins)
-    return index, _bin_count(index, num_bins).to(gradient_norm.dtype)
+    count = _bin_count(index, num_bins).to(gradient_norm.dtype)
+    # As an index, a byte would be taken for a mask.
+    return index.int(), count
 
 
 def bin_weights(
@@ -197,7 +199,7 @@ def harmonized_cross_entropy(
             block = residual[rows]
             block_valid = None if valid is None else valid[rows]
             index = _bin_index(block.abs(), block_valid, len(table) - 1)
-            weight = table.index_select(0, index.flatten()).view_as(block)
+            weight = table.index_select(0, index.flatten().int()).view_as(block)
             if weights is not None:
                 weights[rows] = weight
             # Inputs of invalid terms are finite: the caller has seen to that.
@@ -251,8 +253,10 @@ def _blocks(logits: Tensor) -> Iterable[slice]:
 
 
 def _bin_index(norm: Tensor, valid: Tensor | None, num_bins: int) -> Tensor:
-    # From below too: nan becomes the least integer, and must reach the loss as nan.
-    index = (norm * num_bins).to(torch.int32).clamp_(0, num_bins - 1)
+    # Bytes are made and counted in half the time of integers. Clamped from below too:
+    # nan becomes any integer, and must reach the loss as nan.
+    dtype = torch.uint8 if num_bins < 255 else torch.int32
+    index = (norm * num_bins).to(dtype).clamp_(0, num_bins - 1)
     return index if valid is None else index.masked_fill_(~valid, num_bins)
 
 
@@ -261,9 +265,7 @@ def _bin_count(index: Tensor, num_bins: int) -> Tensor:
         # `bincount` waits for the device, and its output has no static shape.
         count = torch.histc(index.float(), num_bins + 1, min=0, max=num_bins + 1)
     else:
-        # Bytes are counted in half the time.
-        small = index.to(torch.uint8) if num_bins < 256 else index
-        count = small.flatten().bincount(minlength=num_bins + 1)
+        count = index.flatten().bincount(minlength=num_bins + 1)
     return count[:num_bins]
 
 

@@ -56,9 +56,11 @@ def iou_hierarchical_weights(
     order = iou.argsort(descending=True, stable=True)
     # A ground truth has one class: its number alone tells the group.
     local_rank = rank_in_order(gt_ids[order])
-    order = order[local_rank.argsort(stable=True)]
+    # By class, then local rank, then IoU.
+    key = labels[order] * len(iou) + local_rank
+    order = order[key.argsort(stable=True)]
     rank = torch.empty_like(order)
-    rank[order] = rank_in_order(labels[order])
+    rank[order] = rank_in_sorted(labels[order])
     size = rank.max() + 1 if count == 'max' else group_size(labels)
     importance = (size - rank).to(iou.dtype) / size
     return ((1 - bias) * importance + bias).pow(gamma)
@@ -151,7 +153,8 @@ def preserve_total(weights: Tensor, loss: Tensor) -> Tensor:
     """
     loss = loss.detach()
     old, new = loss.sum(), (loss * weights).sum()
-    return weights * torch.where(new > 0, old / new.where(new > 0, 1.0), 1.0)
+    # No gradient flows here, so a division by 0 that is not taken does no harm.
+    return weights * torch.where(new > 0, old / new, 1.0)
 
 
 def nms_match(
@@ -230,11 +233,15 @@ def rank_within(
 def rank_in_order(group: Tensor) -> Tensor:
     """How many rows of the same group come before each row, shape (P,), int64."""
     order = group.argsort(stable=True)
-    ordered = group[order]
-    position = torch.arange(len(group), device=group.device)
-    rank = torch.empty_like(position)
-    rank[order] = position - torch.searchsorted(ordered, ordered)
+    rank = torch.empty_like(order)
+    rank[order] = rank_in_sorted(group[order])
     return rank
+
+
+def rank_in_sorted(group: Tensor) -> Tensor:
+    """The same where rows of a group stand together, groups rising."""
+    position = torch.arange(len(group), device=group.device)
+    return position - torch.searchsorted(group, group)
 
 
 def group_size(group: Tensor) -> Tensor:
@@ -272,14 +279,16 @@ def overlaps(boxes: Tensor, iou_thr: float) -> Tensor:
 
 def aligned_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     """IoU of boxes in pairs, shapes (P, 4) and (P, 4) to (P,)."""
-    top_left = torch.maximum(boxes1[:, :2], boxes2[:, :2])
-    bottom_right = torch.minimum(boxes1[:, 2:], boxes2[:, 2:])
-    inter = (bottom_right - top_left).clamp(min=0).prod(dim=-1)
-    area1, area2 = (
-        (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(dim=-1)
-        for boxes in (boxes1, boxes2)
+    width, height = (
+        torch.minimum(boxes1[:, 2:], boxes2[:, 2:])
+        .sub_(torch.maximum(boxes1[:, :2], boxes2[:, :2]))
+        .clamp_(min=0)
+        .unbind(dim=1)
     )
-    return inter / (area1 + area2 - inter).clamp(min=torch.finfo(inter.dtype).eps)
+    inter = width * height
+    both = torch.stack([boxes1, boxes2])
+    area = (both[..., 2:] - both[..., :2]).clamp_(min=0).prod(dim=-1).sum(dim=0)
+    return inter / area.sub_(inter).clamp_(min=torch.finfo(inter.dtype).eps)
 
 
 def _as_float(tensor: Tensor) -> Tensor:
