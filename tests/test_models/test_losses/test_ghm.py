@@ -223,3 +223,45 @@ def test_compiles_without_a_break():
             compiled(logits, labels, weight), loss(logits, labels, weight)
         )
     torch.testing.assert_close(other.density.bin_count, loss.density.bin_count)
+
+
+def run_rank(rank, world_size, path, results):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{path}', rank=rank, world_size=world_size
+    )
+    logits, labels, _ = rows()
+    # Unequal work: the second rank has no positives at all.
+    labels[20:] = C
+    part = slice(20 * rank, 20 * rank + 20)
+    logits = logits.requires_grad_()
+    loss = GHMClassificationLoss(C, momentum=0.75)
+    value = loss(logits[part], labels[part])
+    value.backward()
+    results[rank] = (
+        value.item(),
+        logits.grad.tolist(),
+        loss.density.bin_count.tolist(),
+    )
+    torch.distributed.destroy_process_group()
+
+
+def test_two_ranks_are_one_large_batch(tmp_path):
+    manager = torch.multiprocessing.Manager()
+    results = manager.dict()
+    torch.multiprocessing.spawn(
+        run_rank, args=(2, tmp_path / 'store', results), nprocs=2
+    )
+    logits, labels, _ = rows()
+    labels[20:] = C
+    logits = logits.requires_grad_()
+    whole = GHMClassificationLoss(C, momentum=0.75)
+    value = whole(logits, labels)
+    value.backward()
+    values, grads, counts = zip(results[0], results[1], strict=True)
+    assert sum(values) / 2 == pytest.approx(value.item(), rel=1e-5)
+    # The host's wrapper averages gradients over ranks.
+    torch.testing.assert_close(
+        (torch.tensor(grads[0]) + torch.tensor(grads[1])) / 2, logits.grad
+    )
+    assert counts[0] == counts[1]
+    torch.testing.assert_close(2 * torch.tensor(counts[0]), whole.density.bin_count)
