@@ -3,4 +3,3 @@ _base_ = './retinanet_r50_fpn_gfl_1x_lvis-v1.py'
 model = dict(
     bbox_head=dict(
         loss_cls=dict(class_weight=dict(type='effective_num', beta=0.999))))
-custom_hooks = [dict(type='mmdet_imbalance.ClassStatsHook')]
