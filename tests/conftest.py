@@ -1,11 +1,26 @@
 """Fixtures that several test folders share."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _no_shared_runs():
+    """Forget the host's named loggers and message hubs after each test.
+
+    The host names a run by the second it starts in: two runs of one second would share
+    a logger, which writes to the captured output of the earlier test, closed by then.
+    """
+    yield
+    logging = sys.modules.get('mmengine.logging')
+    if logging is not None:
+        for kind in (logging.MMLogger, logging.MessageHub):
+            kind._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')
