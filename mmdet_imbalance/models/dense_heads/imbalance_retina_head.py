@@ -1,11 +1,16 @@
 """The stock RetinaNet head with all levels in one loss, and what that makes possible.
 
+Focal loss paper for the prior of the initial bias: Lin et al., "Focal Loss for Dense
+Object Detection", ICCV 2017, arXiv 1708.02002, section 4.1.
+
 Shapes: B images, A anchors of an image over all levels, N = B * A, P positives among
 them, C foreground classes (background is index C).
 Deviations from the host: losses with `target_kind` are taken over all levels at once,
 so GHM sees one density. With any other loss, and nothing else asked for, the host's own
-code runs.
+code runs. The bias of a softmax starts at the prior that the host gives a sigmoid.
 """
+
+import math
 
 import torch
 from mmdet.models.dense_heads import RetinaHead
@@ -28,8 +33,10 @@ class ImbalanceRetinaHead(RetinaHead):
     """RetinaNet head that hands a loss the target it names, and weighs anchors.
 
     The number of channels is that of the loss, softmax losses included: their
-    background column never becomes a detection. `gt_instances.multi_labels` (G, C)
-    reaches the loss as label sets of the positives only, where the data have it.
+    background column never becomes a detection, and starts with nearly all of the
+    probability, so that no sampler of negatives is needed.
+    `gt_instances.multi_labels` (G, C) reaches the loss as label sets of the positives
+    only, where the data have it.
 
     Args:
         importance_weights: configs such as
@@ -92,6 +99,18 @@ class ImbalanceRetinaHead(RetinaHead):
                 'it in `ImbalanceRoIHead`'
             )
         super()._init_layers()
+
+    def init_weights(self) -> None:
+        """Weights of the host; a softmax starts at the same foreground probability.
+
+        The host's bias b gives each class of a sigmoid the prior sigmoid(b). With
+        log(C) for the background the C classes of a softmax have it together:
+        C e^b / (C e^b + C) = sigmoid(b).
+        """
+        super().init_weights()
+        if isinstance(self.loss_cls, ClassificationLoss) and not self.use_sigmoid_cls:
+            bias = self.retina_cls.bias.data.view(-1, self.cls_out_channels)
+            bias[:, self.num_classes] = math.log(self.num_classes)
 
     @property
     def _is_stock(self) -> bool:

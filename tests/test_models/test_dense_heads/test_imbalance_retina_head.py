@@ -250,6 +250,24 @@ def distributed(cfg, inner):
     )
 
 
+def test_foreground_of_a_softmax_starts_with_the_prior_of_a_sigmoid():
+    softmax = dict(
+        type=OURS + 'ConcurrentSoftmaxLoss',
+        num_classes=C,
+        concurrent_rate=None,
+        use_sigmoid=False,
+    )
+    model = detector(softmax)
+    model.init_weights()
+    bias = model.bbox_head.retina_cls.bias.detach().view(-1, C + 1)
+    prior = stock().bbox_head
+    prior.init_weights()
+    prior = prior.retina_cls.bias.detach()[0].sigmoid()
+    foreground = bias.softmax(dim=1)[:, :C].sum(dim=1)
+    torch.testing.assert_close(foreground, prior.expand_as(foreground))
+    assert torch.equal(bias[:, :C], bias[:1, :1].expand_as(bias[:, :C]))
+
+
 @pytest.mark.parametrize(
     'inner',
     [
