@@ -69,31 +69,29 @@ class GroundTruth:
         # The annotated row comes first within its equals and is never dropped.
         first = _first_of_equals(keys, priority=is_new)
         keep = first | ~is_new
-        source, labels = source[keep], labels[keep]
+        return replace(self.select_boxes(source[keep]), labels=labels[keep])
+
+    def select_boxes(self, rows: np.ndarray) -> 'GroundTruth':
+        """Ground truth of all images with some of its boxes, by index or mask."""
         return replace(
             self,
-            image_index=self.image_index[source],
-            labels=labels,
-            boxes=self.boxes[source],
-            areas=self.areas[source],
-            is_crowd=self.is_crowd[source],
-            is_group_of=self.is_group_of[source],
+            image_index=self.image_index[rows],
+            labels=self.labels[rows],
+            boxes=self.boxes[rows],
+            areas=self.areas[rows],
+            is_crowd=self.is_crowd[rows],
+            is_group_of=self.is_group_of[rows],
         )
 
     def select_images(self, index: np.ndarray) -> 'GroundTruth':
         """Ground truth of some images only; `index` ascending, shape (K,)."""
         new_index = np.full(len(self.images), -1, dtype=np.int64)
         new_index[index] = np.arange(len(index))
-        keep = new_index[self.image_index] >= 0
+        kept = self.select_boxes(new_index[self.image_index] >= 0)
         return replace(
-            self,
+            kept,
             images=[self.images[i] for i in index],
-            image_index=new_index[self.image_index[keep]],
-            labels=self.labels[keep],
-            boxes=self.boxes[keep],
-            areas=self.areas[keep],
-            is_crowd=self.is_crowd[keep],
-            is_group_of=self.is_group_of[keep],
+            image_index=new_index[kept.image_index],
         )
 
 

@@ -3,7 +3,8 @@
 Gupta et al., "LVIS: A Dataset for Large Vocabulary Instance Segmentation", CVPR 2019,
 https://arxiv.org/abs/1908.03195, section 3: a class is judged in the images where it
 was annotated or verified to be absent; where it was not annotated exhaustively,
-unmatched detections are no false positives.
+unmatched detections are no false positives. As in lvis-api (and nowhere in the text),
+boxes without area, annotated or detected, are left out, and there are no crowd boxes.
 
 Fixed AP: Dave et al., "Evaluating Large-Vocabulary Object Detectors: The Devil is in
 the Details", https://arxiv.org/abs/2102.01066, section 4: the best 10,000 detections of
@@ -12,6 +13,8 @@ classes do not compete for places.
 
 Shapes: C classes, D detections. Computed by `hotcoco`. Deviations: none.
 """
+
+from dataclasses import replace
 
 import hotcoco
 import numpy as np
@@ -59,6 +62,11 @@ def lvis_average_precision(
         detections = best_of_each(detections, detections.image_index, max_dets)
     if max_dets_per_class is not None:
         detections = best_of_each(detections, detections.labels, max_dets_per_class)
+    # After the limits: a box without area takes a place in an image all the same.
+    gt = gt.select_boxes(gt.areas > 0)
+    no_crowd = np.zeros(len(gt.labels), dtype=bool)
+    gt = replace(gt, is_crowd=no_crowd, is_group_of=no_crowd)
+    detections = detections.take(detections.boxes[:, 2] * detections.boxes[:, 3] > 0)
     coco_gt = to_hotcoco(gt)
     # The limits were applied above; the evaluator's own two (of an image when results
     # are loaded, of a class in an image when they are judged) must not bite.

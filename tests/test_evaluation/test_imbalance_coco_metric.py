@@ -18,6 +18,7 @@ from tests.helpers.detection_fixtures import (
     run_metric,
     to_samples,
 )
+from tests.helpers.hostile_detections import hostile_lvis
 from tests.helpers.oracles_coco import coco_figures, coco_results
 
 
@@ -58,6 +59,22 @@ def test_bit_equal_to_pycocotools(tmp_path, seed, max_dets):
     assert {key: got[key] for key in figures} == figures
     assert {k: got[f'AP_{k}'] for k in names} == per_class
     assert per_class[names[-1]] == -1
+
+
+@pytest.mark.parametrize('seed', range(100, 112))
+def test_bit_equal_to_pycocotools_on_hostile_data(tmp_path, seed):
+    coco, predictions = hostile_lvis(seed, crowd=0.15, flat_boxes=0.05)
+    names = class_names(coco)
+    max_dets = (100, 3, 1000)[seed % 3]
+    metric = ImbalanceCocoMetric(
+        ann_file=_write(tmp_path, coco), classwise=True, max_dets=max_dets
+    )
+    got = _plain(run_metric(metric, to_samples(coco, predictions), names))
+    figures, per_class = coco_figures(
+        coco, coco_results(coco, predictions, names), names, max_dets
+    )
+    assert {key: got[key] for key in figures} == figures
+    assert {k: got[f'AP_{k}'] for k in names} == per_class
 
 
 @pytest.mark.parametrize('source', ['instances', 'gt_instances'])

@@ -13,6 +13,7 @@ from tests.helpers.detection_fixtures import (
     run_metric,
     to_samples,
 )
+from tests.helpers.hostile_detections import hostile_lvis
 from tests.helpers.oracles_coco import coco_results
 from tests.helpers.oracles_lvis import lvis_figures, random_lvis
 
@@ -44,6 +45,54 @@ def test_equals_lvis_api(tmp_path, seed, max_dets):
     assert {key: got[key] for key in figures} == pytest.approx(figures, abs=1e-12)
     ours = {name: got[f'AP_{name}'] for name in names}
     assert ours == pytest.approx(per_class, abs=1e-12)
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_equals_lvis_api_on_hostile_data(tmp_path, seed):
+    """Boxes without area and crowd boxes, too, which lvis-api has its own rules for."""
+    lvis, predictions = hostile_lvis(seed, crowd=0.1, flat_boxes=0.05)
+    names = class_names(lvis)
+    limit, by_class = ((300, 10000), (5, 40), (50, 3))[seed % 3]
+    metric = ImbalanceLVISMetric(
+        ann_file=_write(tmp_path, lvis),
+        max_dets=limit,
+        fixed_ap=True,
+        max_dets_per_class=by_class,
+        classwise=True,
+    )
+    got = _plain(run_metric(metric, to_samples(lvis, predictions), names))
+    results = coco_results(lvis, predictions, names)
+    figures, per_class = lvis_figures(lvis, results, tmp_path, limit)
+    assert {key: got[key] for key in figures} == pytest.approx(figures, abs=1e-12)
+    ours = {name: got[f'AP_{name}'] for name in names}
+    assert ours == pytest.approx(per_class, abs=1e-12)
+    fixed, _ = lvis_figures(lvis, results, tmp_path, -1, by_class)
+    assert {k: got[f'fixed_{k}'] for k in fixed} == pytest.approx(fixed, abs=1e-12)
+
+
+def test_boxes_without_area_are_left_out(tmp_path):
+    """A detection without area is no false positive; it is one in COCO."""
+    box = {'id': 1, 'image_id': 1, 'category_id': 1, 'bbox': [5, 5, 10, 10]}
+    lvis = {
+        'images': [
+            {
+                'id': 1,
+                'width': 50,
+                'height': 50,
+                'file_name': 'a.jpg',
+                'neg_category_ids': [],
+                'not_exhaustive_category_ids': [],
+            }
+        ],
+        'categories': [{'id': 1, 'name': 'a', 'frequency': 'f'}],
+        'annotations': [{**box, 'area': 100}],
+    }
+    found = np.array([[7, 7, 7, 12], [5, 5, 15, 15]], dtype=np.float32)
+    scores = np.array([0.9, 0.5], dtype=np.float32)
+    predictions = {1: (found, scores, np.array([0, 0]))}
+    metric = ImbalanceLVISMetric(ann_file=_write(tmp_path, lvis))
+    got = run_metric(metric, to_samples(lvis, predictions), ('a',))
+    assert got['lvis/AP'] == pytest.approx(1)
 
 
 def test_more_than_three_hundred_detections_an_image(tmp_path):
