@@ -11,6 +11,7 @@ from mmdet_imbalance.evaluation.open_images_ap import (
 from tests.helpers.open_images_fixtures import (
     ancestors_by_search,
     expand_images,
+    hostile_images,
     random_hierarchy,
     random_images,
 )
@@ -87,6 +88,45 @@ def test_equals_the_official_evaluator(
     assert got.mean() == pytest.approx(mean, abs=1e-9)
     assert np.isnan(got.ap[-1]) or parents[-1] == []
     assert 0.02 < mean < 0.9
+
+
+@pytest.mark.parametrize('seed', range(12))
+def test_equals_the_official_evaluator_on_hostile_data(seed):
+    rng = np.random.default_rng(seed)
+    num_classes = (1, 2, 3, 5, 12, 25)[seed % 6]
+    num_images = int(rng.choice([1, 3, 20]))
+    parents, tree = random_hierarchy(rng, num_classes, most_parents=3)
+    most_detections = 500 if seed % 4 == 0 else 40
+    images = hostile_images(rng, num_images, num_classes, most_detections)
+    challenge, weight, expand, iou_thr = (
+        (True, 1.0, False, 0.5),
+        (True, 2.0, True, 0.3),
+        (False, 0.0, True, 0.5),
+        (True, 0.25, False, 0.75),
+        (False, 1.0, False, 0.5),
+    )[seed % 5]
+    upwards, downwards = official_expansion(tree)
+    as_classes = lambda names: [int(name[1:]) for name in names]  # noqa: E731
+    expanded = expand_images(
+        images,
+        lambda c: as_classes(upwards(f'c{c}')),
+        lambda c: as_classes(downwards(f'c{c}')),
+        expand,
+    )
+    mean, per_class = official_figures(
+        expanded, num_classes, challenge, weight, iou_thr
+    )
+    got = evaluate(
+        images,
+        num_classes,
+        judge='verified' if challenge else 'all',
+        group_of_weight=weight,
+        iou_thr=iou_thr,
+        ancestor_matrix=ancestors_by_search(parents),
+        expand_detections=expand,
+    )
+    np.testing.assert_allclose(got.ap, per_class, atol=1e-9)
+    assert got.mean() == pytest.approx(-1 if np.isnan(mean) else mean, abs=1e-9)
 
 
 def test_ground_truth_expanded_beforehand_gives_the_same():
