@@ -1,0 +1,101 @@
+"""Runs the commands of the documents, on tiny data and tiny models.
+
+The tools run as the documents call them, with every option. What stands for something
+of the reader's, and what takes hours, is replaced: a config by its shrunken version (see
+`shrunken_configs.py`), a checkpoint by the untrained model of that config, folders by
+temporary ones.
+"""
+
+import json
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from tests.helpers.shrunken_configs import shrink
+from tests.helpers.tools import load_tool
+
+#: Stands for CONFIG where a document leaves it to the reader.
+DEFAULT_CONFIG = 'hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
+
+
+class Stage:
+    """A folder in which commands of documents can be run.
+
+    Args:
+        folder: where what the commands need is made; must not exist.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.folder = folder
+        self._configs: dict[str, Path] = {}
+        self._results: list[Path] = []
+
+    def run(self, name: str, words: list[str]) -> int:
+        """Run `python tools/NAME.py WORDS…`; returns the exit code."""
+        config = next((w for w in words if self._is_config(w)), 'CONFIG')
+        path = self.config(config)
+        replaced = [self._replaced(word, config, path) for word in words]
+        return load_tool(name).main(replaced)
+
+    def config(self, name: str) -> Path:
+        """Shrunken version of a config that a document names."""
+        source = name.removeprefix('configs/') if '/' in name else DEFAULT_CONFIG
+        if source not in self._configs:
+            folder = self.folder / f'config{len(self._configs)}'
+            folder.mkdir()
+            self._configs[source] = shrink(source, folder)
+        return self._configs[source]
+
+    def checkpoint(self, config: Path) -> Path:
+        """Checkpoint of the untrained model of a shrunken config."""
+        path = config.with_suffix('.pth')
+        if not path.exists():
+            from mmdet.registry import MODELS
+
+            init_default_scope('mmdet')
+            torch.manual_seed(0)
+            model = MODELS.build(Config.fromfile(str(config)).model)
+            model.init_weights()
+            torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+        return path
+
+    def results(self) -> Path:
+        """Detections of a test run, as `outfile_prefix` writes them."""
+        config = self.config('CONFIG')
+        prefix = self.folder / 'results' / f'run{len(self._results)}'
+        argv = [str(config), str(self.checkpoint(config)), '--work-dir', 'tested']
+        argv += ['--cfg-options', f'test_evaluator.outfile_prefix={prefix}']
+        argv += ['model.test_cfg.rcnn.score_thr=0.0']
+        assert load_tool('test').main(argv) == 0
+        path = prefix.with_name(prefix.name + '.bbox.json')
+        assert json.loads(path.read_text())
+        self._results.append(path)
+        return path
+
+    def _is_config(self, word: str) -> bool:
+        return word in ('CONFIG', 'FILE') or (
+            word.startswith('configs/') and word.endswith('.py')
+        )
+
+    def _replaced(self, word: str, config: str, path: Path) -> str:
+        """What is given in place of a word of the document."""
+        if word == config:
+            return str(path)
+        if word.endswith('.pth') or word == 'CHECKPOINT':
+            return str(self.checkpoint(path))
+        name, equals, value = word.partition('=')
+        if equals and not name.startswith('-'):
+            return f'{name}={self._replaced(value, config, path)}'
+        if word in ('RESULTS', 'A', 'B') or word.endswith('.bbox.json'):
+            return str(self.results())
+        if word.startswith('data/') and Path(word).suffix:
+            # Files of real data are those of the shrunken config.
+            return str(path.parent / Path(word).name)
+        if word in ('DIR', 'WORK_DIR') or word.startswith('data/'):
+            folder = self.folder / word.lower()
+            folder.mkdir(parents=True, exist_ok=True)
+            return str(folder)
+        return word
