@@ -1,9 +1,9 @@
 """Runs the commands of the documents, on tiny data and tiny models.
 
 The tools run as the documents call them, with every option. What stands for something
-of the reader's, and what takes hours, is replaced: a config by its shrunken version (see
-`shrunken_configs.py`), a checkpoint by the untrained model of that config, folders by
-temporary ones.
+of the reader's, and what takes hours, is replaced: a config by its shrunken version
+(see `shrunken_configs.py`), a checkpoint by the untrained model of that config, folders
+by temporary ones.
 """
 
 import json
