@@ -9,6 +9,7 @@ from mmdet_imbalance.cli import (
     load_config,
     tool_parser,
 )
+from mmdet_imbalance.cli.resilience import make_resumable, skip_unreadable_images
 from mmdet_imbalance.cli.runs import (
     add_run_arguments,
     build_runner,
@@ -45,6 +46,19 @@ def parse_args(argv: Sequence[str] | None = None):
         help='continue from this checkpoint, or from the last one of the work folder',
     )
     parser.add_argument('--seed', type=int, help='seed of the run')
+    parser.add_argument(
+        '--skip-unreadable',
+        type=int,
+        metavar='N',
+        help='pass over up to N training images that cannot be read, with a warning '
+        'each (default: the first one ends the run)',
+    )
+    parser.add_argument(
+        '--host-hooks',
+        action='store_true',
+        help="leave the config as it is: the host's checkpoints and random numbers, "
+        'without atomic writes, a checkpoint on SIGTERM and exact resuming',
+    )
     return parser.parse_args(argv)
 
 
@@ -61,6 +75,10 @@ def main(argv: Sequence[str]) -> None:
         enable_auto_scale_lr(cfg)
     if args.seed is not None:
         set_seed(cfg, args.seed)
+    if args.skip_unreadable is not None:
+        skip_unreadable_images(cfg, args.skip_unreadable)
+    if not args.host_hooks:
+        make_resumable(cfg)
     if args.resume is not None:
         resume_from(cfg, args.resume)
     run(build_runner(cfg), 'train')

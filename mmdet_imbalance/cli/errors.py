@@ -133,6 +133,17 @@ def _missing_file(error: BaseException, text: str) -> str | None:
     )
 
 
+def _no_space(error: BaseException, text: str) -> str | None:
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if not isinstance(error, OSError) or error.errno not in full:
+        return None
+    file = f' {error.filename}' if error.filename else ''
+    return (
+        f'the disk is full ({error.strerror}): cannot write{file}. Free some space, '
+        'then go on with --resume: the last complete checkpoint is untouched'
+    )
+
+
 def _broken_annotation(error: BaseException, text: str) -> str | None:
     names = ('annotation_file', 'local_path', 'ann_file')
     frames = (_from_traceback(error.__traceback__, name) for name in names)
@@ -230,6 +241,7 @@ def _no_images(error: BaseException, text: str) -> str | None:
 
 
 _RULES = (
+    _no_space,
     _no_images,
     _broken_annotation,
     _no_download,

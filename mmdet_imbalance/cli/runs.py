@@ -123,31 +123,66 @@ def enable_auto_scale_lr(cfg: 'Config') -> None:
 
 
 def resume_from(cfg: 'Config', checkpoint: str) -> None:
-    """Continue a run: 'auto' is the last checkpoint of the work folder.
+    """Continue a run: 'auto' is the last complete checkpoint of the work folder.
 
     The data samplers are built before the host restores the checkpoint's seed, so an
     unpinned seed is read here: the resumed run then sees the very same stream.
     """
-    from mmengine.runner import find_latest_checkpoint
-
     from mmdet_imbalance.cli.config import checked_file
 
     cfg.resume = True
     if checkpoint == 'auto':
-        cfg.load_from = None
-        marker = Path(cfg.work_dir, 'last_checkpoint')
-        path = find_latest_checkpoint(cfg.work_dir) if marker.is_file() else None
+        found = last_complete_checkpoint(Path(cfg.work_dir))
+        if found is None:
+            # The host takes the marker's word for it, so it must not look there.
+            cfg.resume, cfg.load_from = False, None
+            print(f'--resume: no checkpoint in {cfg.work_dir}, the run begins anew')
+            return
+        path, content = found
+        cfg.load_from = str(path)
     else:
-        cfg.load_from = path = checked_file(checkpoint, 'checkpoint')
-    if (
-        path is None
-        or '://' in path
-        or cfg.get('randomness', {}).get('seed') is not None
-    ):
-        return
-    seed = load_checkpoint(path).get('meta', {}).get('seed')
-    if seed is not None:
+        cfg.load_from = checked_file(checkpoint, 'checkpoint')
+        content = {} if '://' in checkpoint else load_checkpoint(checkpoint)
+    seed = content.get('meta', {}).get('seed')
+    if seed is not None and cfg.get('randomness', {}).get('seed') is None:
         cfg.randomness = {**cfg.get('randomness', {}), 'seed': seed}
+
+
+def last_complete_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
+    """Newest checkpoint of a work folder that can be read, and what is in it.
+
+    The host's marker `last_checkpoint` says which one that should be.  One that a kill
+    or a full disk cut off is passed over with a warning.
+
+    Raises:
+        ToolError: there are checkpoints, and none of them can be read.
+    """
+    marker = folder / 'last_checkpoint'
+    marked = marker.read_text(errors='replace').strip() if marker.is_file() else ''
+    # `best_*.pth` has no optimiser.
+    paths = {p for kind in ('epoch', 'iter') for p in folder.glob(f'{kind}_*.pth')}
+    candidates = sorted(paths, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    if marked:
+        # The folder may have been moved; other storage is not looked into.
+        here = folder / Path(marked).name
+        first = here if here.is_file() else Path(marked)
+        candidates = [first, *(path for path in candidates if path != first)]
+    for path in candidates:
+        try:
+            content = load_checkpoint(str(path))
+        except (FileNotFoundError, ToolError) as error:
+            reason = str(error) if isinstance(error, ToolError) else f'{path} is gone'
+            print(f'warning: --resume: {reason}; trying the one before')
+            continue
+        if 'optimizer' in content:
+            print(f'--resume: continuing from {path}')
+            return path, content
+    if candidates:
+        raise ToolError(
+            f'--resume: no complete checkpoint in {folder} '
+            f'({len(candidates)} tried); leave out --resume to begin anew'
+        )
+    return None
 
 
 def load_checkpoint(path: str) -> dict[str, Any]:
@@ -193,14 +228,25 @@ def build_runner(cfg: 'Config') -> 'Runner':
 
 
 def run(runner: 'Runner', phase: str) -> Any:
-    """Call `runner.train()` or `runner.test()`; see `LateError` for what may fail."""
+    """Call `runner.train()` or `runner.test()`; see `LateError` for what may fail.
+
+    A training that a signal stopped has saved its state, says so, and is no error.
+    """
     from mmdet_imbalance.cli.checks import FirstStep
+    from mmdet_imbalance.engine.hooks.preemption_hook import Preempted, PreemptionHook
 
     first_step = FirstStep()
     runner.register_hook(first_step, priority='LOWEST')
     try:
         return getattr(runner, phase)()
+    except Preempted as stop:
+        runner.logger.info(str(stop))
+        return None
     except Exception as error:
         if first_step.done:
             raise LateError(str(error)) from error
         raise
+    finally:
+        for hook in runner.hooks:
+            if isinstance(hook, PreemptionHook):
+                hook.close()

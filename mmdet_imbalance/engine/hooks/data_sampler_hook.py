@@ -11,6 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader
 
+from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatchSampler
 from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
 from mmdet_imbalance.registry import HOOKS
 
@@ -100,7 +101,8 @@ class DataSamplerHook(Hook):
     def _resume_within_epoch(self, runner, sampler: StreamSampler) -> None:
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)
-        if done == 0:
+        # A batch sampler that leaves batches out is told by `ExactResumeHook`.
+        if done == 0 or isinstance(loader.batch_sampler, ResumableBatchSampler):
             return
         # Other batch samplers hold images back: the number of batches does not tell
         # how many images were drawn.

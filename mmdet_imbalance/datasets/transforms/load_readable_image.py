@@ -1,0 +1,63 @@
+"""Loading step that leaves broken image files out of a training, and counts them."""
+
+from typing import Any
+
+from mmcv.transforms import LoadImageFromFile
+from mmengine.logging import print_log
+
+from mmdet_imbalance.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadReadableImage(LoadImageFromFile):
+    """The host's loading step, for training: an image that cannot be read is skipped.
+
+    The dataset shows another one in its place, drawn at random. Each skip is a warning
+    with the file's name and the count so far; too many end the training, because then
+    it is the disk or the path that is broken. Not for validation: a missing image there
+    would change the result.
+
+    Args:
+        max_unreadable: broken files at which this process gives up. Processes that
+            load data count each for itself.
+        **kwargs: those of the host's `LoadImageFromFile`, without `ignore_empty`.
+    """
+
+    def __init__(self, max_unreadable: int = 10, **kwargs: Any) -> None:
+        if kwargs.pop('ignore_empty', False):
+            raise ValueError(
+                '`ignore_empty` would skip images without counting them: leave it out'
+            )
+        if max_unreadable < 0:
+            raise ValueError(
+                f'`max_unreadable` must not be negative, got {max_unreadable}'
+            )
+        super().__init__(**kwargs)
+        self.max_unreadable = max_unreadable
+        self.num_unreadable = 0
+
+    def transform(self, results: dict) -> dict | None:
+        """Load the image; None where that fails.
+
+        Raises:
+            RuntimeError: one file more than `max_unreadable` cannot be read.
+        """
+        try:
+            return super().transform(results)
+        # Decoders raise what they like, and the host asserts.
+        except Exception as error:
+            self.num_unreadable += 1
+            path = results.get('img_path')
+            reason = ' '.join(f'{type(error).__name__}: {error}'.split())
+            if self.num_unreadable > self.max_unreadable:
+                raise RuntimeError(
+                    f'{self.num_unreadable} images cannot be read, the last one is '
+                    f'{path} ({reason}); `max_unreadable` is {self.max_unreadable}'
+                ) from error
+            print_log(
+                f'skipped an image that cannot be read ({self.num_unreadable} so far, '
+                f'at most {self.max_unreadable}): {path} ({reason})',
+                logger='current',
+                level='WARNING',
+            )
+            return None
