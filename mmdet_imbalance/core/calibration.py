@@ -8,22 +8,32 @@
   normalised, that of the background is not.
 - tau-normalisation: Kang et al., "Decoupling Representation and Classifier", ICLR 2020,
   https://arxiv.org/abs/1910.09217, equation 5: w_y / |w_y|^tau.
+- Fractal calibration (FRACAL): Alexandridis et al., "Fractal Calibration for
+  Long-tailed Object Detection", CVPR 2025, https://arxiv.org/abs/2410.11774: softmax
+  detectors subtract log10(C n_y / sum n) from the logit, divide the probability by
+  Phi_y^lambda (`core/fractal_dimension.py`) and normalise again; sigmoid detectors
+  multiply sigmoid(z) by sigmoid(z - log10(C n_y / sum n) - log10(C Phi_y^lambda / sum
+  Phi^lambda)). The authors' configs for LVIS: base 10, lambda 2, image counts.
 
-All three come before the activation, so that they work with any softmax or sigmoid and
+All come before the activation, so that they work with any softmax or sigmoid and
 with the activations of this package. Shapes: N rows, C foreground classes, columns from
 C on (background, objectness) stay as they are.
 
 Deviations: logit adjustment was made for classifiers without background; here the prior
 is relative to the most frequent class, whose logit stays, so that rare classes gain on
 the background, too. tau-normalisation keeps the geometric mean of the norms, so that
-the foreground as a whole keeps its scale against the background. A class without
-training objects counts as one object.
+the foreground as a whole keeps its scale against the background. Fractal calibration
+has one strength for both of its parts (the paper: a base of the logarithm and lambda),
+and takes n_y / sum n from the text where the authors' code has images with y / images.
+A class without training objects counts as one object.
 """
 
 import torch
 from torch import Tensor
 
-METHODS = ('logit_adjustment', 'norcal', 'tau_normalization')
+METHODS = ('logit_adjustment', 'norcal', 'tau_normalization', 'fractal')
+#: Lambda of the authors' LVIS configs.
+SPACE_EXPONENT = 2.0
 
 
 def logit_adjustment(logits: Tensor, counts: Tensor, strength: float) -> Tensor:
@@ -76,6 +86,47 @@ def tau_normalization(
         return logits * scale
     bias = bias.detach().to(logits.dtype)
     return (logits - bias) * scale + bias
+
+
+def fractal(
+    logits: Tensor,
+    counts: Tensor,
+    dimension: Tensor,
+    strength: float,
+    space_exponent: float = SPACE_EXPONENT,
+) -> Tensor:
+    """Calibrate by frequency and by how evenly a class spreads over the image.
+
+    Args:
+        logits: shape (N, C), taken for those of a sigmoid, or wider, of a softmax.
+        counts: training images (or objects) of each class, shape (C,).
+        dimension: fractal dimension of each class, above 0, shape (C,).
+        strength: factor of both parts; 1 is the paper's formula with base 10, 0 changes
+            nothing.
+        space_exponent: lambda; 0 leaves the frequency alone.
+
+    Returns:
+        Shape of `logits`.
+    """
+    counts = _counts(logits, counts)
+    if dimension.shape != counts.shape or not (dimension > 0).all():
+        raise ValueError(
+            f'`dimension` must have the shape {tuple(counts.shape)} of `counts` and '
+            f'values above 0, got {tuple(dimension.shape)}'
+        )
+    if not strength:
+        return logits
+    num_classes = counts.numel()
+    by_frequency = -(num_classes * counts / counts.sum()).log10()
+    space = dimension.to(logits) ** space_exponent
+    if logits.size(-1) > num_classes:
+        # To divide a softmax and to normalise it again is to shift its logits.
+        return _shift(logits, strength * (by_frequency - space.log()))
+    by_space = -(num_classes * space / space.sum()).log10()
+    shifted = logits + strength * (by_frequency + by_space)
+    # The logit of the product of both sigmoids.
+    parts = torch.stack([-logits, -shifted, -logits - shifted])
+    return -torch.logsumexp(parts, dim=0)
 
 
 def _counts(logits: Tensor, counts: Tensor) -> Tensor:

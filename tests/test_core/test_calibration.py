@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from mmdet_imbalance.core.calibration import (
+    fractal,
     logit_adjustment,
     norcal,
     tau_normalization,
@@ -83,3 +84,63 @@ def test_tau_normalisation_is_a_classifier_with_scaled_weights(bias):
         torch.testing.assert_close(got, expected)
     equal = weight.norm(dim=1)
     torch.testing.assert_close(equal, equal[:1].expand(4))
+
+
+DIMENSION = torch.tensor([1.9, 1.5, 1.0, 1.0])
+
+
+def frequency_term(count):
+    """-log10(n_y / sum n) + log10(1 / C), as the paper writes it."""
+    counts = [max(n, 1) for n in COUNTS.tolist()]
+    return -math.log10(count / sum(counts)) + math.log10(1 / len(counts))
+
+
+@pytest.mark.parametrize('exponent', [0.0, 1.0, 2.0])
+def test_fractal_calibration_of_a_softmax_is_the_papers_formula(exponent):
+    """Shift by frequency, softmax, divide by Phi^lambda, normalise again."""
+    logits = rows()
+    got = fractal(logits, COUNTS, DIMENSION, 1.0, exponent).softmax(dim=1)
+    for row, scores in zip(logits.tolist(), got.tolist(), strict=True):
+        shifted = [
+            math.exp(z + frequency_term(max(n, 1)))
+            for z, n in zip(row[:4], COUNTS.tolist(), strict=True)
+        ]
+        shifted.append(math.exp(row[4]))
+        parts = [p / sum(shifted) for p in shifted]
+        phi = [*DIMENSION.tolist(), 1.0]
+        parts = [p / f**exponent for p, f in zip(parts, phi, strict=True)]
+        assert scores == pytest.approx([p / sum(parts) for p in parts], rel=1e-6)
+
+
+@pytest.mark.parametrize('exponent', [0.0, 2.0])
+def test_fractal_calibration_of_a_sigmoid_is_the_papers_formula(exponent):
+    """eta(z) times eta of the logit shifted by frequency and by space."""
+    logits = rows(columns=4)
+    got = fractal(logits, COUNTS, DIMENSION, 1.0, exponent).sigmoid()
+    total = sum(f**exponent for f in DIMENSION.tolist())
+    for row, scores in zip(logits.tolist(), got.tolist(), strict=True):
+        for z, n, phi, score in zip(
+            row, COUNTS.tolist(), DIMENSION.tolist(), scores, strict=True
+        ):
+            space = -math.log10(phi**exponent / total) + math.log10(1 / 4)
+            shifted = z + frequency_term(max(n, 1)) + space
+            expected = 1 / (1 + math.exp(-z)) / (1 + math.exp(-shifted))
+            assert score == pytest.approx(expected, rel=1e-6)
+    # Far from zero there is neither infinity nor nan.
+    far = fractal(torch.tensor([[-200.0, 200.0, 0, 0]]), COUNTS, DIMENSION, 1.0)
+    assert torch.isfinite(far).all()
+
+
+def test_fractal_calibration_keeps_its_laws():
+    logits = rows()
+    torch.testing.assert_close(fractal(logits, COUNTS, DIMENSION, 0.0), logits)
+    equal = torch.full((4,), 7)
+    even = torch.full((4,), 1.0)
+    torch.testing.assert_close(fractal(logits, equal, even, 1.0), logits)
+    got = fractal(logits, COUNTS, DIMENSION, 1.0) - logits
+    # The background stays; the rarer and the less spread a class, the more it gains.
+    torch.testing.assert_close(got[:, 4], torch.zeros(6, dtype=got.dtype))
+    assert (got[:, 0] < got[:, 1]).all()
+    assert (got[:, 1] < got[:, 2]).all()
+    with pytest.raises(ValueError, match=r'`dimension` must have the shape \(4,\)'):
+        fractal(logits, COUNTS, DIMENSION[:3], 1.0)

@@ -20,12 +20,16 @@ from torch import Tensor, nn
 
 from mmdet_imbalance.core.calibration import (
     METHODS,
+    SPACE_EXPONENT,
+    fractal,
     logit_adjustment,
     norcal,
     tau_normalization,
 )
 from mmdet_imbalance.core.class_stats import ClassStats
+from mmdet_imbalance.core.fractal_dimension import fractal_dimension
 from mmdet_imbalance.datasets.class_stats import class_stats_of
+from mmdet_imbalance.datasets.object_centers import object_centers
 from mmdet_imbalance.registry import HOOKS
 
 COUNTS = ('img_count', 'instance_count')
@@ -35,19 +39,22 @@ LAYERS = ('fc_cls', 'retina_cls', 'gfl_cls', 'atss_cls', 'conv_cls')
 
 @HOOKS.register_module()
 class CalibrationHook(Hook):
-    """Logit adjustment, NorCal or tau-normalisation at test time.
+    """Logit adjustment, NorCal, tau-normalisation or FRACAL at test time.
 
     `tools/calibrate.py` finds the strength on the validation set. Choose it there, and
     report figures on other images.
 
     Args:
-        method: 'logit_adjustment', 'norcal' or 'tau_normalization'.
-        strength: tau or gamma of the method; 0 changes nothing.
+        method: 'logit_adjustment', 'norcal', 'tau_normalization' or 'fractal', which
+            also looks where in the training images the objects stand.
+        strength: tau or gamma of the method (fractal: factor of both of its parts); 0
+            changes nothing.
         counts: 'img_count' or 'instance_count' of the training set.
         class_stats: file that `tools/class_stats.py` wrote; None counts the training
             set of the config (cached).
         layers: names of the classification layers of heads that have one logit for
             each class of the dataset.
+        space_exponent: lambda of method='fractal', and of no other; None for 2.
     """
 
     priority = 'LOW'
@@ -59,17 +66,26 @@ class CalibrationHook(Hook):
         counts: str = 'img_count',
         class_stats: str | Path | ClassStats | None = None,
         layers: Sequence[str] = LAYERS,
+        space_exponent: float | None = None,
     ) -> None:
         if method not in METHODS:
             raise ValueError(f'`method` must be one of {METHODS}, got {method!r}')
         if counts not in COUNTS:
             raise ValueError(f'`counts` must be one of {COUNTS}, got {counts!r}')
+        if space_exponent is not None and method != 'fractal':
+            raise ValueError(
+                f"`space_exponent` is of method='fractal', got it with {method!r}"
+            )
         self.method = method
         self.strength = strength
+        self.space_exponent = (
+            SPACE_EXPONENT if space_exponent is None else space_exponent
+        )
         self.counts = counts
         self.class_stats = class_stats
         self.layers = tuple(layers)
         self._handles: list[Any] = []
+        self._dimension: Tensor | None = None
 
     def before_val(self, runner: Runner) -> None:
         """Start to calibrate."""
@@ -93,9 +109,22 @@ class CalibrationHook(Hook):
             handle.remove()
         self._handles.clear()
 
-    def attach(self, model: nn.Module, stats: ClassStats) -> int:
-        """Calibrate a model until `detach`; returns the number of layers."""
+    def attach(
+        self, model: nn.Module, stats: ClassStats, dimension: Tensor | None = None
+    ) -> int:
+        """Calibrate a model until `detach`.
+
+        Args:
+            model: detector or head.
+            stats: of the training set.
+            dimension: fractal dimension of each class for method='fractal', shape
+                (C,); None keeps that of the training set.
+
+        Returns:
+            Number of calibrated layers.
+        """
         self.detach()
+        self._dimension = self._dimension if dimension is None else dimension
         counts = torch.as_tensor(getattr(stats, self.counts), dtype=torch.float32)
         for layer in self._find_layers(model, stats.num_classes):
             hook = self._hook(counts)
@@ -114,6 +143,8 @@ class CalibrationHook(Hook):
         if names is not None:
             stats.check_classes(names)
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if self.method == 'fractal' and self._dimension is None:
+            self._dimension = self._get_dimension(runner, stats)
         self.attach(model, stats)
 
     def _get_stats(self, runner: Runner) -> ClassStats:
@@ -131,6 +162,16 @@ class CalibrationHook(Hook):
             )
         self.class_stats = class_stats_of(DATASETS.build(config['dataset']))
         return self.class_stats
+
+    def _get_dimension(self, runner: Runner, stats: ClassStats) -> Tensor:
+        config = runner.cfg.get('train_dataloader') or {}
+        if 'dataset' not in config:
+            raise ValueError(
+                "method='fractal' needs the places of the training objects, and the "
+                'config has no `train_dataloader.dataset`'
+            )
+        centers, labels = object_centers(DATASETS.build(config['dataset']))
+        return torch.as_tensor(fractal_dimension(centers, labels, stats.num_classes))
 
     def _find_layers(self, model: nn.Module, num_classes: int) -> Iterator[nn.Module]:
         for module in model.modules():
@@ -173,6 +214,15 @@ class CalibrationHook(Hook):
             return logit_adjustment(logits, counts, self.strength)
         if self.method == 'norcal':
             return norcal(logits, counts, self.strength)
+        if self.method == 'fractal':
+            if self._dimension is None:
+                raise ValueError(
+                    "method='fractal' knows no places of objects: the hook has to run "
+                    'in a runner, or be given `dimension` by `attach`'
+                )
+            return fractal(
+                logits, counts, self._dimension, self.strength, self.space_exponent
+            )
         if weight is None:
             raise ValueError(
                 "method='tau_normalization' needs a linear classification layer with a "

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_imbalance.core.calibration import norcal, tau_normalization
+from mmdet_imbalance.core.calibration import fractal, norcal, tau_normalization
 from mmdet_imbalance.core.class_stats import ClassStats
 from mmdet_imbalance.engine.hooks.calibration_hook import CalibrationHook
 
@@ -72,6 +72,24 @@ def test_dense_head_equals_rows(method):
         torch.testing.assert_close(own, expected)
 
 
+@pytest.mark.parametrize('exponent', [None, 0.5])
+def test_fractal_calibration_knows_softmax_from_sigmoid(exponent):
+    dimension = torch.tensor([2.0, 1.5, 1.0])
+    lam = 2.0 if exponent is None else exponent
+    hook = CalibrationHook('fractal', 0.8, space_exponent=exponent)
+    layer, features = nn.Linear(5, 4).eval(), torch.randn(6, 5)
+    plain = layer(features)
+    hook.attach(Head('fc_cls', layer), STATS, dimension)
+    expected = fractal(plain, COUNTS, dimension, 0.8, lam)
+    torch.testing.assert_close(layer(features), expected)
+    conv, image = nn.Conv2d(2, 6, 1).eval(), torch.randn(2, 2, 3, 3)
+    plain = conv(image)
+    hook.attach(Head('retina_cls', conv), STATS)
+    rows = plain.permute(0, 2, 3, 1).reshape(-1, 2, 3)
+    expected = fractal(rows, COUNTS, dimension, 0.8, lam).reshape(2, 3, 3, 6)
+    torch.testing.assert_close(conv(image), expected.permute(0, 3, 1, 2))
+
+
 def test_background_row_keeps_its_weight_in_tau_normalisation():
     layer = nn.Linear(5, 4).eval()
     features = torch.randn(6, 5)
@@ -115,6 +133,12 @@ def test_bad_input_is_named():
         CalibrationHook('temperature', 1.0)
     with pytest.raises(ValueError, match='`counts`'):
         CalibrationHook('norcal', 1.0, counts='images')
+    with pytest.raises(ValueError, match='`space_exponent` is of'):
+        CalibrationHook('norcal', 1.0, space_exponent=2.0)
+    layer = nn.Linear(2, 4).eval()
+    CalibrationHook('fractal', 1.0).attach(Head('fc_cls', layer), STATS)
+    with pytest.raises(ValueError, match='knows no places'):
+        layer(torch.zeros(1, 2))
     hook = CalibrationHook('norcal', 1.0)
     with pytest.raises(ValueError, match='no head with num_classes=3'):
         hook.attach(Head('fc_cls', nn.Linear(2, 3), num_classes=7), STATS)
