@@ -26,7 +26,8 @@ def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
 
     One matrix product instead of an (N, M, D) difference.  Distances do not change
     when both sides move, so everything is centred on the prototypes first: the
-    product would otherwise cancel badly for features far from the origin.
+    product would otherwise cancel badly for features far from the origin.  What is left
+    of it is about 1e-6 of the squared norms: little for normalised features.
     """
     with torch.no_grad():
         center = prototypes.mean(dim=0, keepdim=True)
@@ -77,9 +78,14 @@ def gaussian_affinity(
     if not sigma > 0:
         raise ValueError(f'`sigma` must be positive, got {sigma}')
     owners, column = prototype_class.unique(return_inverse=True)
-    similarity = torch.exp(
-        -squared_distances(_float32(features), _float32(prototypes)) / sigma
+    # Differences, not a matrix product: features of any scale come in here, and a
+    # feature on its prototype has to be as similar as 1.
+    distance = torch.cdist(
+        _float32(features),
+        _float32(prototypes),
+        compute_mode='donot_use_mm_for_euclid_dist',
     )
+    similarity = torch.exp(-distance.square() / sigma)
     return best_of_class(similarity, column, owners.numel())
 
 

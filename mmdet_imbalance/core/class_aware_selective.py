@@ -9,6 +9,9 @@ Class-aware Selective Loss", CVPR 2022, https://arxiv.org/abs/2110.10955:
 where w is 0 for the likeliest un-annotated classes of a sample and for classes whose
 prior is high.
 
+Fully annotated it is the asymmetric loss (ASL) of Ridnik et al., ICCV 2021, arXiv
+2009.14119, whose probability margin m takes `max(p - m, 0)` for the p of negatives.
+
 Shapes: N rows, C classes.  Targets: 1 positive, 0 negative, -1 un-annotated.
 Deviations: the focal factor is computed through log-sigmoid and stays finite for any
 logit; gradients flow through it unless `detach_focal` is set (the authors' code
@@ -28,6 +31,7 @@ def partial_asymmetric_loss(
     gamma_unann: float,
     unann_weight: Tensor | None = None,
     detach_focal: bool = False,
+    clip: float = 0.0,
 ) -> Tensor:
     """Asymmetric focal terms of positive, negative and un-annotated classes.
 
@@ -41,12 +45,15 @@ def partial_asymmetric_loss(
         unann_weight: weight of the un-annotated entries, shape (N, C) or (C,); None
             is 1.  Annotated entries are not weighted.
         detach_focal: keep the gradient out of the focal factor.
+        clip: probability margin of negatives and un-annotated: below it they cost
+            nothing.  ASL uses 0.05; 0 here, as nothing else is said of it.
 
     Returns:
         Unreduced loss, shape (N, C).
 
     Raises:
-        ValueError: shapes that do not fit, or a negative exponent.
+        ValueError: shapes that do not fit, a negative exponent, or a `clip` outside
+            [0, 1).
     """
     if logits.ndim != 2 or target.shape != logits.shape:
         raise ValueError(
@@ -60,6 +67,8 @@ def partial_asymmetric_loss(
     ):
         if not gamma >= 0:
             raise ValueError(f'`{name}` must be at least 0, got {gamma}')
+    if not 0 <= clip < 1:
+        raise ValueError(f'`clip` must be in [0, 1), got {clip}')
     logits = logits if logits.dtype == torch.float64 else logits.float()
     positive, unannotated = target == 1, target == -1
     if unann_weight is not None:
@@ -71,9 +80,17 @@ def partial_asymmetric_loss(
     signed = torch.where(positive, logits, -logits)
     gamma = torch.full_like(logits, gamma_neg)
     gamma = gamma.masked_fill(positive, gamma_pos).masked_fill(unannotated, gamma_unann)
-    # log(1 - p_t) = logsigmoid(-signed): finite where 1 - p_t itself underflows.
-    focal = torch.exp(gamma * F.logsigmoid(-signed))
-    loss = -(focal.detach() if detach_focal else focal) * F.logsigmoid(signed)
+    # log(1 - p_t) = logsigmoid(-signed): finite where 1 - p_t itself underflows, and
+    # kept finite for an infinite logit, which an exponent of 0 has to survive.
+    log_p, log_other = F.logsigmoid(signed), F.logsigmoid(-signed)
+    if clip:
+        # Where nothing is left of the p of a negative, so is nothing of the loss.
+        shifted = (logits.sigmoid() - clip).clamp(min=0.0)
+        tiny = torch.finfo(logits.dtype).tiny
+        log_p = torch.where(positive, log_p, torch.log1p(-shifted))
+        log_other = torch.where(positive, log_other, shifted.clamp(min=tiny).log())
+    focal = torch.exp(gamma * log_other.clamp(min=torch.finfo(logits.dtype).min))
+    loss = -(focal.detach() if detach_focal else focal) * log_p
     if unann_weight is None:
         return loss
     return torch.where(unannotated, loss * unann_weight, loss)

@@ -49,16 +49,19 @@ class LabelPrior:
         order = np.argsort(-self.prior, kind='stable')
         return [self.class_names[i] for i in order if self.prior[i] > prior_thr]
 
+    def ignored_line(self, prior_thr: float) -> str:
+        """How many and which classes a threshold ignores."""
+        names = self.ignored(prior_thr)
+        shown = ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
+        return (
+            f'prior_thr={prior_thr:g} ignores {len(names)} of '
+            f'{len(self.class_names)} classes{": " + shown if names else ""}'
+        )
+
     def summary(self, thresholds: Sequence[float] = (0.05, 0.5)) -> str:
         """How many and which classes each threshold ignores, a line each."""
         lines = [f'label prior over {self.num_rows} foreground RoIs']
-        for thr in thresholds:
-            names = self.ignored(thr)
-            shown = ', '.join(names[:10]) + (', ...' if len(names) > 10 else '')
-            lines.append(
-                f'  prior_thr={thr:g} ignores {len(names)} of {len(self.class_names)} '
-                f'classes{": " + shown if names else ""}'
-            )
+        lines += [f'  {self.ignored_line(thr)}' for thr in thresholds]
         return '\n'.join(lines)
 
     def save(self, path: str | Path) -> None:

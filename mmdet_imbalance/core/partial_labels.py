@@ -10,6 +10,7 @@ Values: 1 positive, 0 negative, -1 un-annotated.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,20 @@ from torch import Tensor
 from mmdet_imbalance.core.label_sets import label_pairs
 
 POSITIVE, NEGATIVE, UNANNOTATED = 1, 0, -1
+
+
+class PartialTarget(NamedTuple):
+    """Partial targets, and the image of each row, for losses that ask for it.
+
+    Attributes:
+        values: int8 (N, C).
+        image_ids: shape (N,), values in [0, B).
+        num_images: B.
+    """
+
+    values: Tensor
+    image_ids: Tensor
+    num_images: int
 
 
 def annotated_classes(
@@ -107,6 +122,24 @@ def partial_targets(
     target.index_copy_(0, pairs.pos_rows, of_positives)
     target[pairs.rows, pairs.classes] = POSITIVE
     return target
+
+
+def open_questions(target: Tensor, ancestor_matrix: Tensor) -> Tensor:
+    """Classes below the most specific positives of each row, the positives included.
+
+    A fish may be a shark, whatever else is known of the image.
+
+    Args:
+        target: partial targets, int8 (N, C).
+        ancestor_matrix: shape (C, C).
+
+    Returns:
+        Shape (N, C), bool.
+    """
+    matrix = ancestor_matrix.float()
+    positive = (target == POSITIVE).float()
+    has_positive_below = positive @ (matrix - torch.diag(matrix.diagonal())) > 0
+    return positive.masked_fill(has_positive_below, 0.0) @ matrix.T > 0
 
 
 def multi_hot_rows(rows: Sequence, num_classes: int, device=None) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmdet_imbalance.core.label_sets import MultiLabelTarget
 from mmdet_imbalance.core.partial_labels import (
+    PartialTarget,
     annotated_classes,
     multi_hot_rows,
     partial_targets,
@@ -186,12 +187,12 @@ def quality_target(regions: Regions) -> tuple[Tensor | MultiLabelTarget, Tensor]
     return multi_label_target(regions), quality
 
 
-def partial_target(regions: Regions) -> Tensor:
+def partial_target(regions: Regions) -> Tensor | PartialTarget:
     """Positive, negative or un-annotated, for each row and class, int8 (N, C).
 
     By the image-level facts in the metainfo (`verified_pos`, `verified_neg` and
     `not_exhaustive`, lists of labels); an image that has none of these keys is taken
-    as fully annotated.
+    as fully annotated.  A loss with `wants_image_ids` gets the image of each row too.
     """
     metas, num_classes = regions.img_metas, regions.num_classes
     device = regions.labels.device
@@ -200,14 +201,19 @@ def partial_target(regions: Regions) -> Tensor:
         for key in ('verified_pos', 'verified_neg', 'not_exhaustive')
     )
     # A class with a box is verified present, whoever forgot to say so.
-    present[regions.image_ids[regions.pos_inds], regions.pos_labels] = True
+    pos_images = regions.image_ids[regions.pos_inds]
+    present[pos_images, regions.pos_labels] = True
+    if regions.multi_labels is not None:
+        of_positives = torch.zeros(present.shape, device=device)
+        of_positives.index_add_(0, pos_images, regions.multi_labels.float())
+        present |= of_positives > 0
     ancestors = getattr(regions.loss_cls, 'ancestors', None)
     if ancestors is None:
         ancestors = torch.eye(num_classes, dtype=torch.bool, device=device)
     annotated = annotated_classes(present, absent, incomplete, ancestors)
     is_complete = [not IMAGE_FACTS & set(meta) for meta in metas]
     annotated |= torch.tensor(is_complete, device=device).unsqueeze(1)
-    return partial_targets(
+    target = partial_targets(
         regions.labels,
         regions.image_ids,
         annotated,
@@ -216,6 +222,9 @@ def partial_target(regions: Regions) -> Tensor:
         None if regions.multi_labels is None else regions.pos_inds,
         regions.multi_labels,
     )
+    if getattr(regions.loss_cls, 'wants_image_ids', False):
+        return PartialTarget(target, regions.image_ids, len(metas))
+    return target
 
 
 #: Builder of the target that a loss names by its `target_kind`.

@@ -64,6 +64,12 @@ def test_far_from_the_origin_nothing_cancels():
     torch.testing.assert_close(got, want, atol=1e-3, rtol=1e-3)
 
 
+def test_a_feature_on_its_prototype_is_as_similar_as_one_at_any_scale():
+    prototypes = 300.0 * torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
+    got = gaussian_affinity(prototypes, prototypes, torch.arange(6), 5.0)
+    torch.testing.assert_close(got, torch.eye(6), rtol=0, atol=0)
+
+
 def test_relabelling_the_classes_permutes_the_columns():
     features, prototypes, owners = example(1)
     perm = torch.tensor([2, 0, 1])

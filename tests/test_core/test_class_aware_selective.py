@@ -69,6 +69,37 @@ def test_extreme_logits_stay_finite():
     torch.testing.assert_close(grad, torch.tensor([[1.0, -1.0, 0.0, 0.0]]))
 
 
+def test_infinite_logits_on_the_right_side_cost_nothing():
+    z = torch.tensor([[torch.inf, -torch.inf, -torch.inf]])
+    target = torch.tensor([[1, 0, -1]], dtype=torch.int8)
+    for gammas in ((0, 0, 0), (1, 2, 3)):
+        loss = partial_asymmetric_loss(z, target, *gammas)
+        assert (loss == 0).all()
+        assert partial_asymmetric_loss(-z, target, *gammas).isposinf().all()
+
+
+@pytest.mark.parametrize('detach_focal', [False, True])
+def test_probability_margin_equals_its_formula(detach_focal):
+    logits, target = example(4)
+    logits.requires_grad_()
+    margin = 0.3
+    loss = partial_asymmetric_loss(
+        logits, target, 1, 2, 3, detach_focal=detach_focal, clip=margin
+    )
+    p = logits.sigmoid()
+    shifted = (p - margin).clamp(min=0)
+    assert (shifted[target != 1] == 0).any()
+    gamma = torch.tensor([2.0, 1.0, 3.0], dtype=torch.float64)[target.long()]
+    focal = torch.where(target == 1, 1 - p, shifted) ** gamma
+    focal = focal.detach() if detach_focal else focal
+    want = -focal * torch.where(target == 1, p, 1 - shifted).log()
+    torch.testing.assert_close(loss, want)
+    got_grad, want_grad = (
+        torch.autograd.grad(each.sum(), logits)[0] for each in (loss, want)
+    )
+    torch.testing.assert_close(got_grad, want_grad)
+
+
 def test_gradient_with_and_without_the_focal_factor():
     logits, target = example(2)
     logits.requires_grad_()
@@ -125,6 +156,8 @@ def test_bad_shapes_and_exponents_are_named():
     logits, target = example(0)
     with pytest.raises(ValueError, match='same shape'):
         partial_asymmetric_loss(logits, target[:2], 0, 1, 2)
+    with pytest.raises(ValueError, match='clip'):
+        partial_asymmetric_loss(logits, target, 0, 1, 2, clip=1.0)
     with pytest.raises(ValueError, match='gamma_unann'):
         partial_asymmetric_loss(logits, target, 0, 1, -2)
 

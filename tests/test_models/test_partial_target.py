@@ -1,6 +1,7 @@
 import torch
 from torch import nn
 
+from mmdet_imbalance.core.partial_labels import PartialTarget
 from mmdet_imbalance.models.regions import Regions, partial_target
 
 # animal > fish > shark, toy
@@ -63,3 +64,20 @@ def test_label_sets_of_the_positives_are_positive():
     sets = torch.tensor([[0, 0, 1, 1]]).bool()
     target = partial_target(regions([C, 2], [0, 0], [{}], sets))
     assert target.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
+
+
+def test_every_label_of_a_set_was_searched_for():
+    sets = torch.tensor([[0, 0, 1, 1]]).bool()
+    target = partial_target(regions([C, 2], [0, 0], [{'verified_neg': []}], sets))
+    assert target.tolist() == [[0, 0, 0, 0], [1, 1, 1, 1]]
+
+
+def test_a_loss_may_ask_for_the_image_of_each_row():
+    asked = regions([C, 2, C], [0, 1, 1], [{}, {'verified_neg': []}])
+    plain = partial_target(asked)
+    asked.loss_cls.wants_image_ids = True
+    target = partial_target(asked)
+    assert isinstance(target, PartialTarget)
+    torch.testing.assert_close(target.values, plain)
+    assert target.image_ids.tolist() == [0, 1, 1]
+    assert target.num_images == 2

@@ -14,6 +14,7 @@ RoIs: over all RoIs the background would drown it.
 from pathlib import Path
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
 
 from mmdet_imbalance.core.class_aware_selective import (
@@ -22,6 +23,7 @@ from mmdet_imbalance.core.class_aware_selective import (
 )
 from mmdet_imbalance.core.label_prior import LabelPrior
 from mmdet_imbalance.core.label_sets import label_pairs
+from mmdet_imbalance.core.partial_labels import PartialTarget
 from mmdet_imbalance.models.losses.base import Target
 from mmdet_imbalance.models.losses.multi_label import MultiLabelLoss
 from mmdet_imbalance.registry import MODELS
@@ -42,6 +44,8 @@ class PartialTargetLoss(MultiLabelLoss):
 
     def partial_target(self, target: Target) -> Tensor:
         """Partial target of any form of target, int8 (N, C)."""
+        if isinstance(target, PartialTarget):
+            target = target.values
         is_dense = isinstance(target, Tensor) and target.ndim == 2
         if is_dense and target.dtype == torch.int8:
             if target.size(1) != self.num_classes:
@@ -63,6 +67,8 @@ class PartialTargetLoss(MultiLabelLoss):
 
     def row_class_weight(self, target: Target) -> Tensor:
         """Mean class weight of a row's positives; un-annotated classes have no say."""
+        if isinstance(target, PartialTarget):
+            target = target.values
         if isinstance(target, Tensor) and target.ndim == 2:
             target = target.clamp(min=0)
         return super().row_class_weight(target)
@@ -91,11 +97,13 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
         top_k: likeliest un-annotated classes of a row that are ignored; the paper
             uses 5 on images.
         prior: label prior of each class, a list of C numbers or a file that
-            `LabelPriorHook` or `tools/label_prior.py` wrote; None has no prior.
+            `LabelPriorHook` or `tools/label_prior.py` wrote; None has no prior.  For
+            mode 'selective' only; the log says how many and which classes it ignores.
         prior_thr: classes with a larger prior are ignored where un-annotated.  The
             authors' code has 0.05, their commands 0.5.
         scope: 'sample' or 'batch', see `class_aware_ignore`.
         detach_focal: keep the gradient out of the focal factor, as the authors' code.
+        clip: probability margin of negatives and un-annotated; ASL uses 0.05.
         track_prior: accumulate the mean probability over foreground rows in training;
             `LabelPriorHook` switches it on.
         **kwargs: arguments of `MultiLabelLoss`.
@@ -113,6 +121,7 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
         prior_thr: float = 0.05,
         scope: str = 'sample',
         detach_focal: bool = False,
+        clip: float = 0.0,
         track_prior: bool = False,
         **kwargs,
     ) -> None:
@@ -132,22 +141,54 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
         self.top_k = top_k
         self.prior_thr = prior_thr
         self.scope = scope
+        if not 0 <= clip < 1:
+            raise ValueError(f'`clip` must be in [0, 1), got {clip}')
         self.detach_focal = detach_focal
+        self.clip = clip
         self.track_prior = track_prior
-        if isinstance(prior, (str, Path)):
-            prior = LabelPrior.load(prior).prior
-        if prior is not None:
-            prior = torch.as_tensor(prior, dtype=torch.float32)
-            if prior.shape != (num_classes,):
-                raise ValueError(
-                    f'`prior` must have {num_classes} values, got shape '
-                    f'{tuple(prior.shape)}: it belongs to another dataset'
-                )
-        self.register_buffer('prior', prior, persistent=False)
+        self._prior_names: tuple[str, ...] | None = None
+        self.register_buffer('prior', self._read_prior(prior), persistent=False)
         # Sums over this rank's foreground rows; `LabelPriorHook` adds up the ranks.
         self.register_buffer('prior_sum', torch.zeros(num_classes), persistent=False)
         self.register_buffer('prior_rows', torch.zeros(()), persistent=False)
         self.init_stats()
+
+    def _read_prior(self, prior) -> Tensor | None:
+        """Prior as a tensor, checked; says what it ignores."""
+        if prior is None:
+            return None
+        if self.mode != 'selective':
+            raise ValueError(
+                f'`prior` has no effect with mode={self.mode!r}: leave it out, or '
+                "write mode='selective'"
+            )
+        names = [f'class {i}' for i in range(self.num_classes)]
+        if isinstance(prior, (str, Path)):
+            file = LabelPrior.load(prior)
+            names, prior = file.class_names, file.prior
+            self._prior_names = file.class_names
+        values = torch.as_tensor(prior, dtype=torch.float32)
+        if values.shape != (self.num_classes,):
+            raise ValueError(
+                f'`prior` must have {self.num_classes} values, got shape '
+                f'{tuple(values.shape)}: it belongs to another dataset'
+            )
+        found = LabelPrior(names, values.double().numpy(), 0)
+        print_log(
+            f'label prior: {found.ignored_line(self.prior_thr)}', logger='current'
+        )
+        return values
+
+    def _checked(self, stats):
+        stats = super()._checked(stats)
+        names = getattr(self, '_prior_names', None)
+        if names is not None and names != tuple(stats.class_names):
+            raise ValueError(
+                'the classes of `prior` are not those of the class statistics, or '
+                f'stand in another order: {names[:3]}... and '
+                f'{tuple(stats.class_names)[:3]}...'
+            )
+        return stats
 
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Loss summed over the classes of each row, shape (N,)."""
@@ -160,6 +201,7 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             *self.gammas,
             unann_weight=self.unannotated_weight(logits, target),
             detach_focal=self.detach_focal,
+            clip=self.clip,
         ).sum(dim=1)
         if self.mode == 'ignore_normalized':
             loss = loss / (target != -1).sum(dim=1).clamp(min=1)

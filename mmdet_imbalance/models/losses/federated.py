@@ -1,22 +1,28 @@
-"""Federated loss: a minibatch judges a sample of the classes.
+"""Federated loss: a minibatch, or an image, judges a sample of the classes.
 
 The baseline of LVIS practice: Zhou et al., "Probabilistic two-stage detection", 2021,
 https://arxiv.org/abs/2103.07461, section 5.3: binary cross-entropy on the classes that
 the minibatch shows, and on others drawn by the square root of their frequency until
 there are `num_sampled_classes`.
 
-Shapes: N RoIs or anchors, C foreground classes (background is index C).
-Deviations: the ancestors of a label are positives, its descendants are left out, and so
-are entries that a partial target calls un-annotated.
+Shapes: N RoIs or anchors, B images, C foreground classes (background is index C).
+Deviations: the ancestors of a label are positives, its descendants are left out.
+Where the data say what an image was searched for, classes verified absent are drawn
+before the un-annotated, and a class that an image lists as not exhaustive is left out
+there.  `scope='image'` draws for each image, the paper for a minibatch.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.partial_labels import PartialTarget, open_questions
 from mmdet_imbalance.models.losses.base import Target
 from mmdet_imbalance.models.losses.class_aware_selective import PartialTargetLoss
 from mmdet_imbalance.registry import MODELS
+
+#: Lifts the key of a verified class above that of any un-annotated one.
+VERIFIED_FIRST = 1000.0
 
 
 @MODELS.register_module()
@@ -28,20 +34,28 @@ class FederatedLoss(PartialTargetLoss):
 
     Args:
         num_classes: number C of foreground classes.
-        num_sampled_classes: classes judged in a minibatch; more if it shows more.  The
-            paper uses 50 on LVIS.
+        num_sampled_classes: classes judged in a minibatch (or image); more if it shows
+            more.  The paper uses 50 on LVIS.
         freq_exponent: the other classes are drawn by their image count to this power;
             0.5 in the paper.
+        scope: 'batch' draws once a minibatch, as the paper; 'image' for each image,
+            which needs `ImbalanceRoIHead` or `ImbalanceRetinaHead`.
+        unannotated: what un-annotated entries of a judged class count as: 'negative',
+            as in the paper, or 'ignore'.
         **kwargs: arguments of `MultiLabelLoss`.
     """
 
-    target_kind = 'multi_label'
+    target_kind = 'partial'
+    #: The heads of the package hand over a `PartialTarget`.
+    wants_image_ids = True
 
     def __init__(
         self,
         num_classes: int,
         num_sampled_classes: int = 50,
         freq_exponent: float = 0.5,
+        scope: str = 'batch',
+        unannotated: str = 'negative',
         **kwargs,
     ) -> None:
         super().__init__(num_classes=num_classes, **kwargs)
@@ -51,8 +65,16 @@ class FederatedLoss(PartialTargetLoss):
             )
         if freq_exponent < 0:
             raise ValueError(f'`freq_exponent` must be at least 0, got {freq_exponent}')
+        if scope not in ('batch', 'image'):
+            raise ValueError(f"`scope` must be 'batch' or 'image', got {scope!r}")
+        if unannotated not in ('negative', 'ignore'):
+            raise ValueError(
+                f"`unannotated` must be 'negative' or 'ignore', got {unannotated!r}"
+            )
         self.num_sampled_classes = num_sampled_classes
         self.freq_exponent = freq_exponent
+        self.scope = scope
+        self.unannotated = unannotated
         if freq_exponent == 0:
             self.register_buffer('img_count', torch.ones(num_classes), persistent=False)
         else:
@@ -68,23 +90,76 @@ class FederatedLoss(PartialTargetLoss):
 
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Cross-entropy summed over the judged classes of each row, shape (N,)."""
-        target = self.partial_target(target)
-        judged = self.judged_classes(target).to(logits.dtype)
+        return self.valid_row_loss(logits, target, None)
+
+    def valid_row_loss(
+        self, logits: Tensor, target: Target, valid: Tensor | None
+    ) -> Tensor:
+        """`row_loss`, in which ignored rows have no say in what is judged."""
+        values = self.partial_target(target)
+        if isinstance(target, PartialTarget):
+            image_ids, num_images = target.image_ids, target.num_images
+        elif self.scope == 'image':
+            raise ValueError(
+                "scope='image' needs the image of each row: use `ImbalanceRoIHead` or "
+                "`ImbalanceRetinaHead`, or scope='batch'"
+            )
+        else:
+            image_ids, num_images = values.new_zeros(len(values), dtype=torch.long), 1
+        judged = self.judged_entries(values, image_ids, num_images, valid)
         loss = F.binary_cross_entropy_with_logits(
-            logits, (target == 1).to(logits.dtype), reduction='none'
+            logits, (values == 1).to(logits.dtype), reduction='none'
         )
-        return loss.masked_fill(target == -1, 0.0) @ judged
+        return loss.masked_fill(~judged, 0.0).sum(dim=1)
 
     @torch.no_grad()
-    def judged_classes(self, target: Tensor) -> Tensor:
-        """Classes that this minibatch judges, bool (C,)."""
-        shown = (target == 1).any(dim=0)
+    def judged_entries(
+        self,
+        target: Tensor,
+        image_ids: Tensor,
+        num_images: int,
+        valid: Tensor | None = None,
+    ) -> Tensor:
+        """Entries that count in this minibatch, bool (N, C).
+
+        Args:
+            target: int8 (N, C) of 1, 0 and -1 (un-annotated).
+            image_ids: image of each row, shape (N,), values in [0, B).
+            num_images: B.
+            valid: rows that have a say in what is judged, bool (N,); None is all.
+        """
+        positive, unannotated = target == 1, target == -1
+        shown = _any_by_image(positive, image_ids, num_images, valid)
+        verified = _any_by_image(target == 0, image_ids, num_images, valid)
+        if self.scope == 'image':
+            judged = self.judged_classes(shown, verified)
+        else:
+            judged = self.judged_classes(
+                shown.any(dim=0, keepdim=True), verified.any(dim=0, keepdim=True)
+            ).expand_as(shown)
+        entries = judged[image_ids] | positive
+        if self.unannotated == 'ignore':
+            return entries & ~unannotated
+        # A class that the image shows and yet leaves open is not exhaustive there.
+        is_open = unannotated & shown[image_ids]
+        if self.ancestors is not None:
+            is_open |= unannotated & open_questions(target, self.ancestors)
+        return entries & ~is_open
+
+    def judged_classes(self, shown: Tensor, verified: Tensor) -> Tensor:
+        """Classes that each minibatch or image judges, bool (G, C).
+
+        Args:
+            shown: classes with a positive, bool (G, C).
+            verified: classes that are negative somewhere, bool (G, C).
+        """
         # Gumbel keys: the k largest are a draw without replacement by the weights.
-        uniform = torch.rand_like(self.img_count).clamp(min=1e-12)
+        uniform = torch.rand_like(self.img_count.expand(shown.shape)).clamp(min=1e-12)
         keys = self.freq_exponent * self.img_count.log() - (-uniform.log()).log()
+        keys = keys + VERIFIED_FIRST * verified
         keys = keys.masked_fill(shown, torch.inf)
         kept = keys.topk(min(self.num_sampled_classes, self.num_classes)).indices
-        sampled = torch.zeros_like(shown).scatter(0, kept, True)
+        sampled = torch.zeros_like(shown).scatter(1, kept, True)
         # A class without training images is never drawn: its key is -inf.
         return shown | (sampled & (keys > -torch.inf))
 
@@ -92,5 +167,16 @@ class FederatedLoss(PartialTargetLoss):
         """Arguments in `repr`."""
         return (
             f'{super().extra_repr()}, num_sampled_classes={self.num_sampled_classes}, '
-            f'freq_exponent={self.freq_exponent}'
+            f'freq_exponent={self.freq_exponent}, scope={self.scope!r}, '
+            f'unannotated={self.unannotated!r}'
         )
+
+
+def _any_by_image(
+    entries: Tensor, image_ids: Tensor, num_images: int, valid: Tensor | None
+) -> Tensor:
+    """Whether any valid row of an image has the entry, bool (N, C) to (B, C)."""
+    if valid is not None:
+        entries = entries & valid.unsqueeze(1)
+    num = torch.zeros(num_images, entries.size(1), device=entries.device)
+    return num.index_add(0, image_ids, entries.float()) > 0

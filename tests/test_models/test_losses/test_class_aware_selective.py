@@ -1,3 +1,5 @@
+from unittest.mock import patch
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -5,6 +7,7 @@ import torch.nn.functional as F
 from mmdet_imbalance.core.class_stats import ClassStats
 from mmdet_imbalance.core.label_prior import LabelPrior
 from mmdet_imbalance.functional import class_aware_ignore, partial_asymmetric_loss
+from mmdet_imbalance.models.losses import class_aware_selective as module
 from mmdet_imbalance.models.losses.class_aware_selective import (
     MODES,
     ClassAwareSelectiveLoss,
@@ -90,6 +93,29 @@ def test_prior_ignores_classes_only_where_unannotated(tmp_path):
     )
 
 
+def test_the_start_says_what_the_prior_ignores():
+    with patch.object(module, 'print_log') as log:
+        ClassAwareSelectiveLoss(C, prior=[0.9, 0, 0, 0.6, 0.1, 0], prior_thr=0.5)
+    assert 'ignores 2 of 6 classes: class 0, class 3' in log.call_args.args[0]
+
+
+def test_a_prior_without_effect_is_refused():
+    for mode in ('ignore', 'negative', 'ignore_normalized'):
+        with pytest.raises(ValueError, match=f"mode='{mode}'"):
+            ClassAwareSelectiveLoss(C, mode=mode, prior=[0.1] * C)
+
+
+def test_a_prior_of_other_classes_is_noticed(tmp_path):
+    names = [f'c{i}' for i in range(C)]
+    LabelPrior(names, [0.1] * C, 4).save(tmp_path / 'right.json')
+    LabelPrior(names[::-1], [0.1] * C, 4).save(tmp_path / 'wrong.json')
+    loss = ClassAwareSelectiveLoss(C, prior=tmp_path / 'right.json')
+    loss.set_class_stats(tree_stats())
+    loss = ClassAwareSelectiveLoss(C, prior=tmp_path / 'wrong.json')
+    with pytest.raises(ValueError, match='another order'):
+        loss.set_class_stats(tree_stats())
+
+
 def test_tracked_prior_is_the_mean_over_foreground_rows():
     loss = ClassAwareSelectiveLoss(C, mode='ignore', track_prior=True)
     total, rows = torch.zeros(C), 0
@@ -122,7 +148,13 @@ def test_prior_files_of_something_else_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     'kwargs',
-    [dict(mode='other'), dict(scope='image'), dict(top_k=-1), dict(gamma_neg=-1.0)],
+    [
+        dict(mode='other'),
+        dict(scope='image'),
+        dict(top_k=-1),
+        dict(gamma_neg=-1.0),
+        dict(clip=1.0),
+    ],
 )
 def test_bad_arguments_are_refused(kwargs):
     with pytest.raises(ValueError, match='must be'):
