@@ -35,6 +35,7 @@ from mmdet_imbalance.core.pisa import (
     iou_hierarchical_weights,
     score_hierarchical_weights,
 )
+from mmdet_imbalance.core.positive_boxes import balanced_positive_boxes, boxes_at_iou
 from mmdet_imbalance.core.resampling import (
     repeat_factors,
     soft_balance_class_probs,
@@ -42,6 +43,8 @@ from mmdet_imbalance.core.resampling import (
 from mmdet_imbalance.core.roi_balance import foreground_balanced_probs
 
 __all__ = [
+    'balanced_positive_boxes',
+    'boxes_at_iou',
     'carl_weights',
     'class_aware_ignore',
     'class_balanced_loss',

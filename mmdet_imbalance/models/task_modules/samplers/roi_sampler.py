@@ -48,17 +48,14 @@ class PlainRoISampler(BaseSampler):
                 f'num={num!r}, pos_fraction={pos_fraction!r}'
             )
         super().__init__(num, pos_fraction, neg_pos_ub, add_gt_as_proposals)
+        check_assigner(context)
         self.context = context
         self.seed = seed
         self._generators = {}
 
     def generator(self, device: torch.device | str) -> torch.Generator:
         """The sampler's own generator on a device."""
-        device = torch.device(device)
-        if device not in self._generators:
-            seed = torch.initial_seed() if self.seed is None else self.seed
-            self._generators[device] = torch.Generator(device).manual_seed(seed)
-        return self._generators[device]
+        return own_generator(self._generators, device, self.seed)
 
     def _sample_pos(
         self, assign_result: AssignResult, num_expected: int, **kwargs
@@ -79,6 +76,50 @@ class PlainRoISampler(BaseSampler):
         generator = self.generator(inds.device)
         order = torch.randperm(len(inds), generator=generator, device=inds.device)
         return inds[order[: max(num, 0)]]
+
+
+def own_generator(
+    generators: dict[torch.device, torch.Generator],
+    device: torch.device | str,
+    seed: int | None,
+) -> torch.Generator:
+    """Generator of a device out of `generators`, made and seeded at the first time.
+
+    Args:
+        generators: those that were made so far; changed.
+        device: of the random numbers.
+        seed: None takes that of torch's default generator.
+    """
+    device = torch.device(device)
+    if device not in generators:
+        seed = torch.initial_seed() if seed is None else seed
+        generators[device] = torch.Generator(device).manual_seed(seed)
+    return generators[device]
+
+
+def check_assigner(context) -> None:
+    """Refuse an assigner whose thresholds leave no negatives without a word.
+
+    The host's assigners take `neg_iou_thr=(low, high)` for a range only where it is a
+    tuple; a list, as JSON, YAML and `--cfg-options` write it, gives no negative at all.
+
+    Args:
+        context: the RoI head, with one assigner or, in a cascade, a list of those
+            that are built so far; None outside a head.
+
+    Raises:
+        ValueError: a list, with what to write instead.
+    """
+    assigners = getattr(context, 'bbox_assigner', None)
+    for assigner in assigners if isinstance(assigners, list) else [assigners]:
+        threshold = getattr(assigner, 'neg_iou_thr', None)
+        if isinstance(threshold, list):
+            raise ValueError(
+                f'`neg_iou_thr={threshold}` of {type(assigner).__name__} is a list, '
+                'with which the host finds no negatives: write the tuple '
+                f'{tuple(threshold)}, or a number there and `iou_range` of '
+                'mmdet_imbalance.IoURangeNegSampler'
+            )
 
 
 def positives(assign_result: AssignResult) -> Tensor:
