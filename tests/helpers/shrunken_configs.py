@@ -32,7 +32,7 @@ def shrink(name: str, folder: Path) -> Path:
     """
     init_default_scope('mmdet')
     cfg = Config.fromfile(str(CONFIG_DIR / name))
-    _shrink_model(cfg.model)
+    shrink_model(cfg.model)
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg[key]
         loader.update(num_workers=0, persistent_workers=False)
@@ -66,7 +66,8 @@ def shrink(name: str, folder: Path) -> Path:
     return path
 
 
-def _shrink_model(model: Any) -> None:
+def shrink_model(model: Any) -> None:
+    """Give a detector's config a tiny backbone and narrow layers, in place."""
     levels = len(model.backbone.get('out_indices', CHANNELS))
     model.backbone = dict(
         type='ResNet',
