@@ -103,6 +103,7 @@ def class_aware_ignore(
     prior: Tensor | None = None,
     prior_thr: float | None = None,
     scope: str = 'sample',
+    num_rows: Tensor | None = None,
 ) -> Tensor:
     """Un-annotated entries that are too likely to be positive to be pushed down.
 
@@ -117,6 +118,8 @@ def class_aware_ignore(
             un-annotated.
         scope: 'sample' takes `top_k` in every row (the paper's text), 'batch' takes
             `top_k * N` over the whole batch (the authors' code).
+        num_rows: takes the place of N in scope 'batch', where some rows do not count;
+            0-dimensional.
 
     Returns:
         Shape (N, C), bool, True = ignored; only un-annotated entries are.
@@ -140,10 +143,14 @@ def class_aware_ignore(
     candidates = scores.detach().masked_fill(~unannotated, -torch.inf)
     if scope == 'batch':
         candidates = candidates.reshape(1, -1)
-        top_k *= scores.size(0)
+        per_row, top_k = top_k, top_k * scores.size(0)
     ignored = torch.zeros_like(candidates, dtype=torch.bool)
     likeliest = candidates.topk(min(top_k, candidates.size(1)), dim=1).indices
-    ignored = ignored.scatter(1, likeliest, True).view_as(unannotated)
+    chosen = torch.ones_like(likeliest, dtype=torch.bool)
+    if scope == 'batch' and num_rows is not None:
+        place = torch.arange(likeliest.size(1), device=likeliest.device)
+        chosen = (place < per_row * num_rows).expand_as(likeliest)
+    ignored = ignored.scatter(1, likeliest, chosen).view_as(unannotated)
     if prior is not None:
         if prior.shape != scores.shape[1:]:
             raise ValueError(

@@ -192,14 +192,22 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
 
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Loss summed over the classes of each row, shape (N,)."""
+        return self.valid_row_loss(logits, target, None)
+
+    def valid_row_loss(
+        self, logits: Tensor, target: Target, valid: Tensor | None
+    ) -> Tensor:
+        """`row_loss`, in which ignored rows take nobody's place among the top K."""
         target = self.partial_target(target)
+        if valid is not None:
+            target = target.masked_fill(~valid.unsqueeze(1), 0)
         if self.track_prior and self.training:
             self.update_prior(logits, target)
         loss = partial_asymmetric_loss(
             logits,
             target,
             *self.gammas,
-            unann_weight=self.unannotated_weight(logits, target),
+            unann_weight=self.unannotated_weight(logits, target, valid),
             detach_focal=self.detach_focal,
             clip=self.clip,
         ).sum(dim=1)
@@ -207,7 +215,9 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             loss = loss / (target != -1).sum(dim=1).clamp(min=1)
         return loss
 
-    def unannotated_weight(self, logits: Tensor, target: Tensor) -> Tensor | None:
+    def unannotated_weight(
+        self, logits: Tensor, target: Tensor, valid: Tensor | None = None
+    ) -> Tensor | None:
         """Weight of the un-annotated entries, (N, C); None is 1."""
         if self.mode == 'negative':
             return None
@@ -220,6 +230,7 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             self.prior,
             None if self.prior is None else self.prior_thr,
             self.scope,
+            None if valid is None else valid.sum(),
         )
         return (~ignored).to(logits.dtype)
 

@@ -93,6 +93,23 @@ def test_prior_ignores_classes_only_where_unannotated(tmp_path):
     )
 
 
+@pytest.mark.parametrize('scope', ['sample', 'batch'])
+def test_ignored_rows_take_nobodys_place(scope):
+    logits, target = batch()
+    weight = torch.tensor([1.0, 0, 1, 1, 0, 1, 1, 1])
+    kept = weight > 0
+    kwargs = dict(scope=scope, top_k=1, reduction='sum')
+    whole = ClassAwareSelectiveLoss(C, **kwargs)
+    logits[~kept] = 9.0
+    torch.testing.assert_close(
+        whole(logits, target, weight),
+        ClassAwareSelectiveLoss(C, **kwargs)(logits[kept], target[kept]),
+    )
+    tracked = ClassAwareSelectiveLoss(C, mode='ignore', track_prior=True)
+    tracked(logits, target, weight)
+    assert tracked.prior_rows == (target[kept] == 1).any(1).sum()
+
+
 def test_the_start_says_what_the_prior_ignores():
     with patch.object(module, 'print_log') as log:
         ClassAwareSelectiveLoss(C, prior=[0.9, 0, 0, 0.6, 0.1, 0], prior_thr=0.5)
