@@ -26,6 +26,7 @@ from mmdet_imbalance.evaluation.matching import (
 from mmdet_imbalance.evaluation.multi_label_ap import (
     LabelScores,
     concurrency_figures,
+    concurrent_pairs,
     label_scores,
 )
 from mmdet_imbalance.evaluation.results_file import ClassFacts
@@ -209,6 +210,33 @@ class Analysis:
         np.fill_diagonal(rate, 0)
         return rate
 
+    @cached_property
+    def co_occurrence(self) -> np.ndarray:
+        """[a, b]: fraction of the images with a that have b, too; shape (C, C)."""
+        has = np.zeros((len(self.gt.images), self.gt.num_classes))
+        has[self.gt.image_index, self.gt.labels] = 1
+        together = has.T @ has
+        rate = together / np.maximum(together.diagonal(), 1)[:, None]
+        np.fill_diagonal(rate, 0)
+        return rate
+
+    def concurrent_table(self, most: int = 30) -> tuple[list[str], list[list]]:
+        """Header and rows of labels on one object, and what they leave each other."""
+        header = ['label', 'other label', 'objects', 'fraction', 'score left']
+        scores = self.label_scores
+        number = np.bincount(scores.labels, minlength=self.gt.num_classes)
+        both = np.rint(self.concurrent * number[:, None]).astype(int)
+        left = concurrent_pairs(scores, self.gt.num_classes)
+        rows = []
+        for k in np.argsort(-both.ravel(), kind='stable')[:most]:
+            a, b = divmod(int(k), self.gt.num_classes)
+            if not both[a, b]:
+                break
+            names = self.gt.class_names[a], self.gt.class_names[b]
+            figures = float(self.concurrent[a, b]), float(left[a, b])
+            rows.append([*names, int(both[a, b]), *figures])
+        return header, rows
+
     def telling_images(self, most: int = 4) -> list[tuple[str, int, int]]:
         """Images worth a look: the best and the worst of the rarest classes.
 
@@ -227,7 +255,9 @@ class Analysis:
             missed = np.flatnonzero(self.errors.missed & (gt.labels == label))
             wrong = np.flatnonzero((self.errors.kind >= 0) & (found.labels == label))
             if len(missed):
-                rows.append(('missed', int(label), int(gt.image_index[missed[0]])))
+                images, number = np.unique(gt.image_index[missed], return_counts=True)
+                worst = int(images[np.argmax(number)])
+                rows.append((f'{number.max()} missed', int(label), worst))
             elif len(wrong):
                 worst = wrong[np.argmax(found.scores[wrong])]
                 rows.append(('worst error', int(label), int(found.image_index[worst])))

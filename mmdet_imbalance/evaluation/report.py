@@ -16,20 +16,9 @@ from matplotlib.figure import Figure
 from mmdet_imbalance.core.atomic_write import atomic_path, write_text_atomically
 from mmdet_imbalance.evaluation import report_plots as plots
 from mmdet_imbalance.evaluation.analysis import Analysis
+from mmdet_imbalance.evaluation.report_images import annotated_image
+from mmdet_imbalance.evaluation.report_style import MEANINGS, STYLE
 from mmdet_imbalance.evaluation.tables import csv_table, format_number, markdown_table
-
-STYLE = """
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 75em;
-  padding: 0 1em; color: #222; background: #fff }
-table { border-collapse: collapse; font-size: 13px; margin: 0.5em 0 }
-th, td { padding: 2px 8px; text-align: right; border-bottom: 1px solid #ddd }
-th:first-child, td:first-child { text-align: left }
-th { position: sticky; top: 0; background: #f2f2f2 }
-img { max-width: 100% }
-figure { display: inline-block; margin: 0.5em 1em 0.5em 0; vertical-align: top }
-figcaption, .note { color: #555; font-size: 13px; max-width: 60em }
-.scroll { max-height: 34em; overflow: auto; display: inline-block }
-"""
 
 
 class Report:
@@ -44,16 +33,33 @@ class Report:
         self.folder = Path(folder)
         self.title = title
         self._parts: list[str] = []
+        self._headings: list[str] = []
+        self._is_row_open = False
 
     def heading(self, text: str, note: str = '') -> None:
         """Start a section."""
-        self._parts.append(f'<h2>{html.escape(text)}</h2>')
+        self._end_row()
+        self._parts.append(f'<h2 id="s{len(self._headings)}">{html.escape(text)}</h2>')
+        self._headings.append(text)
         if note:
             self.note(note)
 
     def note(self, text: str) -> None:
         """Add a paragraph."""
+        self._end_row()
         self._parts.append(f'<p class="note">{html.escape(text)}</p>')
+
+    def _add_to_row(self, text: str) -> None:
+        """Tables and pictures that follow each other stand side by side."""
+        if not self._is_row_open:
+            self._parts.append('<div class="row">')
+            self._is_row_open = True
+        self._parts.append(text)
+
+    def _end_row(self) -> None:
+        if self._is_row_open:
+            self._parts.append('</div>')
+            self._is_row_open = False
 
     def figure(self, name: str, figure: Figure | None, caption: str = '') -> None:
         """Add a picture and write `NAME.png`; None is left out."""
@@ -65,20 +71,26 @@ class Report:
             path.write_bytes(buffer.getvalue())
         data = base64.b64encode(buffer.getvalue()).decode()
         text = html.escape(caption or name)
-        self._parts.append(
+        self._add_to_row(
             f'<figure><img alt="{text}" src="data:image/png;base64,{data}">'
             f'<figcaption>{html.escape(caption)}</figcaption></figure>'
         )
 
     def table(self, name: str, header: Sequence[str], rows: Sequence[Sequence]) -> None:
         """Add a table and write `NAME.csv` and `NAME.md`."""
-        cells = ''.join(f'<th>{html.escape(cell)}</th>' for cell in header)
-        lines = [f'<tr>{cells}</tr>']
-        for row in rows:
-            cells = (f'<td>{html.escape(format_number(v))}</td>' for v in row)
-            lines.append(f'<tr>{"".join(cells)}</tr>')
-        body = '\n'.join(lines)
-        self._parts.append(f'<div class="scroll"><table>{body}</table></div>')
+        is_text = [
+            any(isinstance(row[k], str) for row in rows) for k in range(len(header))
+        ]
+
+        def line(tag: str, cells: Sequence) -> str:
+            parts = (
+                f'<{tag}{" class=text" * text}>{html.escape(format_number(v))}</{tag}>'
+                for v, text in zip(cells, is_text, strict=True)
+            )
+            return f'<tr>{"".join(parts)}</tr>'
+
+        body = '\n'.join([line('th', header), *(line('td', row) for row in rows)])
+        self._add_to_row(f'<div class="scroll"><table>{body}</table></div>')
         write_text_atomically(self.folder / f'{name}.csv', csv_table(header, rows))
         write_text_atomically(
             self.folder / f'{name}.md', markdown_table(header, rows) + '\n'
@@ -86,14 +98,19 @@ class Report:
 
     def write(self) -> Path:
         """Write `index.html` and return its path."""
+        self._end_row()
         title = html.escape(self.title)
+        links = ''.join(
+            f'<a href="#s{k}">{html.escape(text)}</a>'
+            for k, text in enumerate(self._headings)
+        )
         body = '\n'.join(self._parts)
         path = self.folder / 'index.html'
         write_text_atomically(
             path,
             f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
             f'<title>{title}</title><style>{STYLE}</style></head>\n'
-            f'<body><h1>{title}</h1>\n{body}\n</body></html>\n',
+            f'<body><h1>{title}</h1>\n<nav>{links}</nav>\n{body}\n</body></html>\n',
         )
         return path
 
@@ -116,21 +133,25 @@ def write_report(
         Path of the page.
     """
     first = analyses[0]
-    names = ' / '.join(a.name for a in analyses)
+    names = ', '.join(a.name for a in analyses)
     report = Report(folder, f'Detection by class frequency: {names}')
     report.heading(
         'Summary',
         f'{len(first.gt.images)} images, {int(first.num_boxes.sum())} objects, '
         f'{first.gt.num_classes} classes, of which '
-        f'{int((first.num_boxes > 0).sum())} have objects here. A dash is an average '
-        'over nothing.',
+        f'{int((first.num_boxes > 0).sum())} have objects here. Tables give fractions, '
+        'pictures percent; a dash is an average over nothing.',
     )
     keys = list(first.summary)
     rows = [
-        [key, *(_undefined(a.summary.get(key, np.nan)) for a in analyses)]
+        [
+            key,
+            *(_undefined(a.summary.get(key, np.nan)) for a in analyses),
+            MEANINGS.get(key, ''),
+        ]
         for key in keys
     ]
-    report.table('summary', ['figure', *(a.name for a in analyses)], rows)
+    report.table('summary', ['figure', *(a.name for a in analyses), 'what it is'], rows)
     report.figure('ap_by_group', plots.ap_by_group(analyses), 'AP by frequency group')
     report.figure(
         'ap_against_frequency',
@@ -153,11 +174,18 @@ def write_report(
     report.heading('Classes in the data')
     report.figure('histogram', plots.histogram(first), 'frequency of each class')
     report.figure(
+        'co_occurrence',
+        plots.class_matrix(
+            first, first.co_occurrence, 'images with the row that have the column, too'
+        ),
+        'classes that stand in one image together',
+    )
+    report.figure(
         'concurrent',
         plots.class_matrix(
             first, first.concurrent, 'objects of a row that bear the column, too'
         ),
-        'labels that stand on one object together',
+        'labels that stand on one object together (concurrent rate)',
     )
     for number, analysis in enumerate(analyses):
         _detector(report, analysis, number, image_root, score_thr)
@@ -175,6 +203,15 @@ def _detector(report, analysis, number, image_root, score_thr):
             analysis.gt.class_names, matrix, analysis.result.per_class()
         )
         report.figure(f'hierarchy_{number}', figure, 'AP at each node of the hierarchy')
+    header, rows = analysis.concurrent_table()
+    if rows:
+        report.heading(
+            f'{analysis.name}: labels of one object',
+            'Fraction of the objects with a label that bear the other one, too, and '
+            'how much score that one has left: its score over the larger of both. 1: '
+            'they do not compete.',
+        )
+        report.table(f'concurrent_{number}', header, rows)
     header, rows = analysis.confused_pairs()
     report.heading(
         f'{analysis.name}: wrong names',
@@ -210,7 +247,7 @@ def _pictures(report, analysis, number, image_root, score_thr):
         shown += 1
         report.figure(
             f'image_{number}_{shown}',
-            plots.annotated_image(analysis, image, pixels, score_thr),
+            annotated_image(analysis, image, pixels, score_thr),
             f'{analysis.gt.class_names[label]}: {what} ({path.name})',
         )
     if missing is not None:

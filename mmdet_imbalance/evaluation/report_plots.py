@@ -7,9 +7,11 @@ belongs to nobody's global state. Shapes: C classes.
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Patch
+from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
 from mmdet_imbalance.evaluation.analysis import Analysis
 from mmdet_imbalance.evaluation.error_types import ERROR_TYPES
@@ -24,32 +26,58 @@ GROUP_COLOURS = {
 ERROR_COLOURS = ('#cc79a7', '#e69f00', '#d55e00', '#f0e442', '#56b4e9', '#999999')
 
 
-def new_figure(width: float = 7.0, height: float = 4.0) -> Figure:
-    """A figure that needs no display."""
+def new_figure(width: float = 4.9, height: float = 3.8) -> Figure:
+    """A figure that needs no display; two of the default width stand in a row."""
     figure = Figure(figsize=(width, height), layout='constrained')
     FigureCanvasAgg(figure)
     return figure
 
 
+def legend_above(figure: Figure, axes: Axes, columns: int, title: str = '') -> None:
+    """Legend over the axes, where it hides nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure.legend(
+            handles,
+            [shortened(label) for label in labels],
+            loc='outside upper center',
+            ncols=columns,
+            fontsize=8,
+            title=title or None,
+            title_fontsize=8,
+            frameon=False,
+        )
+
+
+def shortened(name: str, most: int = 28) -> str:
+    """A name that fits into a picture: its middle is left out if need be."""
+    if len(name) <= most:
+        return name
+    return f'{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}'
+
+
 def ap_by_group(analyses: Sequence[Analysis]) -> Figure:
     """AP of every group, a bar for each detector."""
-    figure = new_figure()
-    axes = figure.add_subplot()
     groups = list(analyses[0].groups)
-    width = 0.8 / len(analyses)
+    # A number needs a third of an inch.
+    bars_wide = 1.2 + 0.36 * len(analyses) * len(groups)
+    figure = new_figure(width=max(4.9, bars_wide))
+    axes = figure.add_subplot()
+    width = 0.84 / len(analyses)
     for number, analysis in enumerate(analyses):
         values = [100 * analysis.result.ap(classes=m) for m in analysis.groups.values()]
         places = np.arange(len(groups)) + (number - (len(analyses) - 1) / 2) * width
         heights = np.maximum(values, 0)
         bars = axes.bar(places, heights, width, label=analysis.name)
-        labels = [f'{v:.1f}' if v >= 0 else 'none' for v in values]
-        axes.bar_label(bars, labels, fontsize=8)
+        labels = [f'{v:.1f}' if v >= 0 else '-' for v in values]
+        axes.bar_label(bars, labels, fontsize=7)
     numbers = [int(mask.sum()) for mask in analyses[0].groups.values()]
     ticks = [f'{g} ({n})' for g, n in zip(groups, numbers, strict=True)]
     axes.set_xticks(range(len(groups)), ticks)
+    axes.margins(y=0.1)
     axes.set_ylabel('AP (%)')
     axes.set_xlabel('classes (number) by training images')
-    axes.legend()
+    legend_above(figure, axes, columns=2)
     return figure
 
 
@@ -67,11 +95,14 @@ def ap_against_frequency(analyses: Sequence[Analysis]) -> Figure:
             grid, line = smoothed(np.log10(frequency), ap[defined])
             axes.plot(10**grid, line, color=colour, label=analysis.name)
     axes.set_xscale('log')
+    # Plain numbers, few enough not to touch each other.
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
     known = analyses[0].facts.img_count is not None
     axes.set_xlabel('training images' if known else 'evaluated objects')
     axes.set_ylabel('AP (%)')
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+    legend_above(figure, axes, columns=2)
     return figure
 
 
@@ -95,51 +126,68 @@ def smoothed(
 
 def error_costs(analyses: Sequence[Analysis]) -> Figure:
     """AP50 that each type of error costs, by group."""
-    figure = new_figure(width=max(7.0, 1.1 * len(analyses) * len(analyses[0].groups)))
+    groups = analyses[0].groups
+    figure = new_figure(width=max(4.9, 1.5 + 0.45 * len(analyses) * len(groups)))
     axes = figure.add_subplot()
-    names, bottoms, place = [], [], 0
-    for group in analyses[0].groups:
-        for analysis in analyses:
+    places, names = [], []
+    for row, group in enumerate(groups):
+        for number, analysis in enumerate(analyses):
             gain = analysis.errors.gain(analysis.groups[group])
+            # A gap stands between the groups.
+            place = row * (len(analyses) + 0.6) + number
             bottom = 0.0
             for kind, colour in zip(ERROR_TYPES, ERROR_COLOURS, strict=True):
                 value = max(0.0, np.nan_to_num(100 * gain[kind]))
-                label = kind if place == 0 else None
+                label = kind if not places else None
                 axes.bar(place, value, bottom=bottom, color=colour, label=label)
                 bottom += value
-            bottoms.append(bottom)
-            names.append(group if len(analyses) == 1 else f'{group}\n{analysis.name}')
-            place += 1
-    axes.set_xticks(range(place), names, fontsize=8)
+            places.append(place)
+            own = shortened(analysis.name, 24)
+            names.append(group if len(analyses) == 1 else f'{group}: {own}')
+    turned = len(analyses) > 1
+    axes.set_xticks(places, names, fontsize=7, rotation=90 if turned else 0)
     axes.set_ylabel('AP50 lost (%)')
-    axes.legend(fontsize=8)
+    legend_above(figure, axes, columns=6)
     return figure
 
 
 def reliability(analyses: Sequence[Analysis]) -> Figure:
     """Precision against score, by group; below the diagonal is overconfident."""
-    figure = new_figure(width=3.6 * len(analyses), height=3.6)
-    for number, analysis in enumerate(analyses):
-        axes = figure.add_subplot(1, len(analyses), number + 1)
+    figure = new_figure(width=max(4.9, 2.9 * len(analyses)), height=4.2)
+    axes_row = figure.subplots(1, len(analyses), squeeze=False, sharey=True)[0]
+    for axes, analysis in zip(axes_row, analyses, strict=True):
         axes.plot([0, 1], [0, 1], ':', color='#999999')
         for group, mask in analysis.groups.items():
             curve = analysis.reliability(mask)
             if curve.count.sum():
                 label = f'{group}: {curve.expected_error:.3f}'
                 colour = GROUP_COLOURS[group]
-                axes.plot(curve.confidence, curve.precision, '.-', color=colour)
-                axes.lines[-1].set_label(label)
-        axes.set(title=analysis.name, xlabel='mean score', ylabel='precision')
-        if axes.lines[1:]:
-            axes.legend(title='calibration error', fontsize=7, title_fontsize=7)
+                axes.plot(
+                    curve.confidence, curve.precision, '.-', color=colour, label=label
+                )
+        axes.set(xlabel='mean score', xticks=[0, 0.5, 1], yticks=[0, 0.5, 1])
+        axes.set_title(shortened(analysis.name, 26), fontsize=9)
+        if axes.get_legend_handles_labels()[0]:
+            # Below the axes: a curve may run anywhere within.
+            axes.legend(
+                title='calibration error',
+                fontsize=7,
+                title_fontsize=7,
+                ncols=2,
+                frameon=False,
+                loc='upper center',
+                bbox_to_anchor=(0.5, -0.18),
+            )
+    axes_row[0].set_ylabel('precision')
     return figure
 
 
 def histogram(analysis: Analysis) -> Figure:
     """Objects or training images of each class, most frequent first."""
-    figure = new_figure()
-    axes = figure.add_subplot()
     order = np.argsort(-analysis.frequency, kind='stable')
+    named = len(order) <= 60
+    figure = new_figure(width=max(4.9, 0.17 * len(order)) if named else 7.0)
+    axes = figure.add_subplot()
     colours = np.array(['#555555'] * len(order), dtype=object)
     for group, mask in analysis.groups.items():
         colours[mask] = GROUP_COLOURS[group]
@@ -147,9 +195,25 @@ def histogram(analysis: Analysis) -> Figure:
         range(len(order)), analysis.frequency[order], color=colours[order].tolist()
     )
     axes.set_yscale('symlog', linthresh=1)
-    if len(order) <= 60:
-        names = [analysis.gt.class_names[k] for k in order]
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+    if named:
+        names = [shortened(analysis.gt.class_names[k]) for k in order]
         axes.set_xticks(range(len(order)), names, rotation=90, fontsize=7)
+    else:
+        axes.set_xlabel('classes, most frequent first')
+    handles = [
+        Patch(color=GROUP_COLOURS[group], label=f'{group} ({int(mask.sum())})')
+        for group, mask in analysis.groups.items()
+        if group != 'all'
+    ]
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc='outside upper center',
+            ncols=3,
+            fontsize=8,
+            frameon=False,
+        )
     known = analysis.facts.img_count is not None
     axes.set_ylabel('training images' if known else 'evaluated objects')
     return figure
@@ -175,76 +239,13 @@ def class_matrix(
     chosen = np.sort(chosen[weight[chosen] > 0])
     if not len(chosen):
         return None
-    size = 2.5 + 0.22 * len(chosen)
-    figure = new_figure(width=size + 1, height=size)
+    size = 2.2 + 0.17 * len(chosen)
+    figure = new_figure(width=size + 0.8, height=size)
     axes = figure.add_subplot()
     image = axes.imshow(off[np.ix_(chosen, chosen)], vmin=0, cmap='magma_r')
-    names = [analysis.gt.class_names[k] for k in chosen]
+    names = [shortened(analysis.gt.class_names[k]) for k in chosen]
     axes.set_xticks(range(len(chosen)), names, rotation=90, fontsize=6)
     axes.set_yticks(range(len(chosen)), names, fontsize=6)
     axes.set_title(title, fontsize=9)
     figure.colorbar(image, ax=axes)
     return figure
-
-
-def annotated_image(
-    analysis: Analysis, image_index: int, pixels: np.ndarray, score_thr: float = 0.3
-) -> Figure:
-    """An image with annotated (solid) and detected (dashed) boxes and label sets.
-
-    Args:
-        analysis: whose boxes to draw.
-        image_index: index of the image.
-        pixels: RGB, shape (H, W, 3), uint8.
-        score_thr: detections below it are left out.
-    """
-    height, width = pixels.shape[:2]
-    figure = new_figure(width=6.0, height=6.0 * height / width)
-    axes = figure.add_subplot()
-    axes.imshow(pixels)
-    axes.set_axis_off()
-    gt, found = analysis.gt, analysis.detections
-    rows = np.flatnonzero(gt.image_index == image_index)
-    for box, labels in _label_sets(gt.boxes[rows], gt.labels[rows]):
-        text = ', '.join(_specific_first(analysis, labels))
-        _draw(axes, box, text, '#009e73', '-', above=True)
-    rows = np.flatnonzero(found.image_index == image_index)
-    rows = rows[found.scores[rows] >= score_thr]
-    for row in rows[np.argsort(found.scores[rows])]:
-        name = gt.class_names[found.labels[row]]
-        colour = '#0072b2' if analysis.matches.is_true[row] else '#cc3311'
-        text = f'{name} {found.scores[row]:.2f}'
-        _draw(axes, found.boxes[row], text, colour, '--', above=False)
-    return figure
-
-
-def _label_sets(boxes, labels):
-    if not len(boxes):
-        return []
-    unique, which = np.unique(boxes, axis=0, return_inverse=True)
-    return [(box, labels[which.ravel() == k]) for k, box in enumerate(unique)]
-
-
-def _specific_first(analysis, labels):
-    matrix = analysis.facts.ancestor_matrix
-    if matrix is not None:
-        labels = sorted(labels, key=lambda label: -matrix[label].sum())
-    return [analysis.gt.class_names[label] for label in labels]
-
-
-def _draw(axes, box, text, colour, style, above):
-    x, y, w, h = box
-    axes.add_patch(
-        Rectangle(
-            (x, y), w, h, fill=False, color=colour, linestyle=style, linewidth=1.2
-        )
-    )
-    axes.text(
-        x,
-        y if above else y + h,
-        text,
-        fontsize=6,
-        color='white',
-        verticalalignment='bottom' if above else 'top',
-        bbox={'facecolor': colour, 'alpha': 0.75, 'pad': 0.5, 'linewidth': 0},
-    )

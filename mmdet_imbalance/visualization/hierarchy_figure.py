@@ -91,7 +91,7 @@ def hierarchy_figure(
     axes.set_xlim(-0.64, 1.1)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_yticks([])
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0])
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ['0', '25', '50', '75', '100 %'])
     axes.set_title(title)
     for side in ('top', 'right', 'left'):
         axes.spines[side].set_visible(False)
