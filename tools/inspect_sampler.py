@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
 
     from mmdet_imbalance.core.resampling import class_thirds
     from mmdet_imbalance.datasets.label_index import class_names
+    from mmdet_imbalance.datasets.samplers.epoch_text import text_table
     from mmdet_imbalance.datasets.samplers.expectation import (
         epoch_table,
         images_by_class,
@@ -49,13 +50,18 @@ def main(argv: Sequence[str]) -> None:
     init_default_scope(cfg.get('default_scope') or 'mmdet')
     dataset = DATASETS.build(loader.dataset)
     seed = (cfg.get('randomness') or {}).get('seed') or 0
-    sampler = DATA_SAMPLERS.build(
-        loader.sampler, default_args=dict(dataset=dataset, seed=seed)
-    )
-    if isinstance(sampler, StreamSampler) and loader.get('batch_size'):
+    defaults = dict(dataset=dataset, seed=seed)
+    kind = DATA_SAMPLERS.get(loader.sampler.type)
+    knows = isinstance(kind, type) and issubclass(kind, StreamSampler)
+    if knows:
+        # The table below says the same, and more.
+        defaults['verbose'] = False
+    sampler = DATA_SAMPLERS.build(loader.sampler, default_args=defaults)
+    if knows and loader.get('batch_size'):
         sampler.set_batch_size(loader.batch_size)
     table = epoch_table(sampler, dataset, range(args.epochs or epochs_of(cfg, sampler)))
-    img_count = images_by_class(dataset).img_count
+    by_class = sampler.by_class if knows else images_by_class(dataset)
+    img_count = by_class.img_count
     names = class_names(dataset) or [str(c) for c in range(len(img_count))]
     groups = class_thirds(img_count)
     print(text_table(table, img_count, names, groups, args.max_rows))
@@ -74,67 +80,6 @@ def epochs_of(cfg, sampler) -> int:
         batch_size = cfg.train_dataloader.get('batch_size') or 1
         return -(-train_cfg['max_iters'] * batch_size // len(sampler))
     raise ToolError('the config names neither epochs nor iterations: give --epochs')
-
-
-def text_table(table, img_count, names, groups, max_rows: int) -> str:
-    """Head, middle and tail by epoch, then classes by phase."""
-    how = 'counted in one drawn epoch' if table.is_counted else 'expected'
-    lines = [f'images an epoch, mean of the classes of a third ({how})']
-    lines.append(
-        f'{"epochs":>9} {"all":>9} '
-        + ' '.join(f'{f"{name} ({len(part)})":>12}' for name, part in groups.items())
-    )
-    phases = phases_of(table)
-    for first, last in phases:
-        row = table.images[first]
-        means = [row[part].mean() if len(part) else 0.0 for part in groups.values()]
-        lines.append(
-            f'{span(table.epochs[first], table.epochs[last]):>9} '
-            f'{table.entries[first]:9.0f} ' + ' '.join(f'{m:12.1f}' for m in means)
-        )
-    shown = [c for part in groups.values() for c in part]
-    left_out = len(shown) - max_rows
-    if left_out > 0:
-        # As many of the head as of the tail: these are what one looks for.
-        half = max_rows // 2
-        shown = [*shown[: max_rows - half], *shown[len(shown) - half :]]
-    # The first and the last phase and, between, as many as fit a line.
-    columns = phases if len(phases) <= 4 else [*phases[:3], phases[-1]]
-    lines += ['', 'images / boxes an epoch, by class']
-    lines.append(
-        f'{"class":24} {"images":>8} '
-        + ' '.join(
-            f'{"ep. " + span(table.epochs[a], table.epochs[b]):>17}' for a, b in columns
-        )
-    )
-    for c in shown:
-        cells = ' '.join(
-            f'{table.images[a, c]:8.1f} {table.boxes[a, c]:8.1f}' for a, _ in columns
-        )
-        lines.append(f'{names[c][:24]:24} {img_count[c]:8d} {cells}')
-    if left_out > 0:
-        lines.append(f'({left_out} classes between them left out, see --max-rows)')
-    unseen = int((img_count == 0).sum())
-    if unseen:
-        lines.append(f'({unseen} classes without images)')
-    return '\n'.join(lines)
-
-
-def phases_of(table) -> list[tuple[int, int]]:
-    """First and last row of each run of epochs that show the same."""
-    phases = []
-    for row in range(len(table.epochs)):
-        same = phases and (table.images[row] == table.images[phases[-1][0]]).all()
-        if same:
-            phases[-1] = (phases[-1][0], row)
-        else:
-            phases.append((row, row))
-    return phases
-
-
-def span(first: int, last: int) -> str:
-    """Epochs as text."""
-    return str(first) if first == last else f'{first}-{last}'
 
 
 if __name__ == '__main__':

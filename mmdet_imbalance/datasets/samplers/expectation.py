@@ -4,31 +4,13 @@ Shapes: I images, C classes, E epochs.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
 from mmdet_imbalance.core.resampling import ImagesByClass, without_ignored
 from mmdet_imbalance.datasets.label_index import class_names, label_index
+from mmdet_imbalance.datasets.samplers.epoch_text import EpochTable
 from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
-
-
-class EpochTable(NamedTuple):
-    """Images and boxes of each class that the epochs show.
-
-    Attributes:
-        epochs: numbers of the epochs, E of them.
-        images: images that bear the class, shape (E, C).
-        boxes: shape (E, C).
-        entries: images that an epoch shows in all, shape (E,).
-        is_counted: whether one drawn epoch was counted, and no expectation computed.
-    """
-
-    epochs: tuple[int, ...]
-    images: np.ndarray
-    boxes: np.ndarray
-    entries: np.ndarray
-    is_counted: bool
 
 
 def epoch_table(sampler, dataset, epochs: Sequence[int]) -> EpochTable:
@@ -36,17 +18,15 @@ def epoch_table(sampler, dataset, epochs: Sequence[int]) -> EpochTable:
 
     Samplers of the package know their expectation; of others one epoch is drawn.
     """
-    knows = isinstance(sampler, StreamSampler)
-    by_class = sampler.by_class if knows else images_by_class(dataset)
+    if isinstance(sampler, StreamSampler):
+        return sampler.epoch_table(epochs)
+    by_class = images_by_class(dataset)
     rows = []
     for epoch in epochs:
-        if knows:
-            counts = sampler.expected_image_counts(epoch)
-        else:
-            counts = _drawn_counts(sampler, epoch, by_class.num_images)
+        counts = _drawn_counts(sampler, epoch, by_class.num_images)
         rows.append((*by_class.seen(counts), counts.sum()))
-    images, boxes, entries = (np.array(column) for column in zip(*rows, strict=True))
-    return EpochTable(tuple(epochs), images, boxes, entries, not knows)
+    columns = (np.array(column) for column in zip(*rows, strict=True))
+    return EpochTable(tuple(epochs), *columns, is_counted=True)
 
 
 def images_by_class(dataset) -> ImagesByClass:

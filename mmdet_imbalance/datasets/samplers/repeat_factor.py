@@ -34,7 +34,7 @@ class RepeatFactorSampler(StreamSampler):
         infinite: endless stream for `IterBasedTrainLoop`.
         use_ignored: whether boxes that the loss ignores (group-of, crowd) make their
             class present on an image.
-        verbose: print a summary once.
+        verbose: print once what the epochs will show, by class.
     """
 
     def __init__(

@@ -16,6 +16,7 @@ import numpy as np
 
 from mmdet_imbalance.core.balance_schedule import BalanceSchedule
 from mmdet_imbalance.core.index_streams import soft_balance_stream
+from mmdet_imbalance.datasets.samplers.epoch_text import MAX_PHASES
 from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
 from mmdet_imbalance.registry import DATA_SAMPLERS
 
@@ -58,7 +59,16 @@ class _BalancedSampler(StreamSampler):
 
     @property
     def _notable_rounds(self) -> list[int]:
-        return self.schedule.times[:4].tolist() if self.by_epoch else [0]
+        """Rounds in which the first points of the schedule lie."""
+        if self.by_epoch:
+            return self.schedule.times[:MAX_PHASES].tolist()
+        if self.schedule.is_constant:
+            return [0]
+        per_round = self.round_length / self.world_size / (self.batch_size or 1)
+        if not self.infinite:
+            per_round = -(-len(self) // (self.batch_size or 1))
+        rounds = np.unique(self.schedule.times // per_round)
+        return rounds[:MAX_PHASES].astype(int).tolist()
 
     def values_of_round(self, number: int) -> float | np.ndarray:
         """Value of the schedule in round `number`, one or one an entry."""
@@ -96,7 +106,7 @@ class SoftBalanceSampler(_BalancedSampler):
             one image of each rank.
         use_ignored: whether boxes that the loss ignores (group-of, crowd) make their
             class present on an image.
-        verbose: print a summary once.
+        verbose: print once what the epochs will show, by class.
 
     Raises:
         ValueError: a bad schedule, an empty dataset, or a balanced schedule where no

@@ -7,7 +7,7 @@ W takes entries r, r + W, r + 2W, ...
 Shapes: I images, L entries a round, W ranks.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -22,9 +22,12 @@ from mmdet_imbalance.core.resampling import (
     without_ignored,
 )
 from mmdet_imbalance.datasets.label_index import class_names, label_index
+from mmdet_imbalance.datasets.samplers.epoch_text import EpochTable, text_table
 
 # Indices become Python integers in pieces of this size: 60 MB less for 1.7 M images.
 CHUNK = 1 << 14
+#: Most classes in the table that is printed at the start.
+MAX_PRINTED = 12
 
 
 class StreamSampler(Sampler):
@@ -41,7 +44,7 @@ class StreamSampler(Sampler):
             training an iteration is one image of each rank.
         use_ignored: whether boxes that the loss ignores (group-of, crowd) make their
             class present on an image.
-        verbose: print a summary once.
+        verbose: print once what the epochs will show, by class.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class StreamSampler(Sampler):
         self.by_epoch = by_epoch
         self.infinite = not by_epoch if infinite is None else infinite
         self.batch_size = None
+        self._is_summary_due = False
         if batch_size is not None:
             self.set_batch_size(batch_size)
         self.epoch = 0
@@ -79,11 +83,14 @@ class StreamSampler(Sampler):
             image_ptr, labels = without_ignored(image_ptr, labels, index.ignored)
         names = class_names(dataset)
         num_classes = len(names) if names else int(index.labels.max(initial=-1)) + 1
+        self.class_names = names or tuple(map(str, range(num_classes)))
         self.by_class = ImagesByClass.from_labels(image_ptr, labels, num_classes)
         self.num_unlabelled = int((np.diff(image_ptr) == 0).sum())
         self._prepare(image_ptr, labels)
-        if verbose:
-            print_log(self.summary(), logger='current')
+        # What a schedule by iteration will show is known with the batch size.
+        self._is_summary_due = verbose
+        if not self._needs_batch_size or self.batch_size is not None:
+            self._print_summary()
 
     # --- what a subclass gives ----------------------------------------------------
     def _prepare(self, image_ptr: np.ndarray, labels: np.ndarray) -> None:
@@ -144,7 +151,7 @@ class StreamSampler(Sampler):
                 "batch size add `dict(type='mmdet_imbalance.DataSamplerHook')` to "
                 '`custom_hooks`, or write `batch_size=...` in the sampler'
             )
-        if epoch != self.epoch:
+        if epoch != self.epoch and not self.infinite:
             self._skipped = 0
         self.epoch = epoch
 
@@ -179,6 +186,7 @@ class StreamSampler(Sampler):
                 f'has {batch_size}: leave out the one of the sampler'
             )
         self.batch_size = batch_size
+        self._print_summary()
 
     def times_of_round(self, number: int) -> int | np.ndarray:
         """Epoch of the round, or the iteration of each of its entries, shape (L,)."""
@@ -198,25 +206,33 @@ class StreamSampler(Sampler):
         """Rounds that the summary tells apart."""
         return [0]
 
+    def _print_summary(self) -> None:
+        if self._is_summary_due:
+            self._is_summary_due = False
+            print_log(self.summary(), logger='current')
+
     def summary(self) -> str:
-        """What is drawn from, and what an epoch shows of frequent and rare classes."""
+        """What is drawn from, and what an epoch will show of each class."""
         counts = self.by_class.img_count
-        thirds = class_thirds(counts)
-        lines = [
+        head = (
             f'{type(self).__name__}: {self.by_class.num_images} images '
             f'({self.num_unlabelled} without labels), '
             f'{np.count_nonzero(counts)} of {len(counts)} classes have images, '
             f'{len(self)} images an epoch and rank, seed {self.seed}'
-        ]
-        for number in self._notable_rounds:
-            images = self.by_class.images_seen(self.expected_image_counts(number))
-            means = ', '.join(
-                f'{name} {images[part].mean():.1f}'
-                for name, part in thirds.items()
-                if len(part)
-            )
-            lines.append(f'  epoch {number}, images of a class on average: {means}')
-        return '\n'.join(lines)
+        )
+        table = self.epoch_table(self._notable_rounds)
+        thirds = class_thirds(counts)
+        text = text_table(table, counts, self.class_names, thirds, MAX_PRINTED)
+        return f'{head}\n{text}'
+
+    def epoch_table(self, epochs: Sequence[int]) -> EpochTable:
+        """Images and boxes of each class that some rounds show on average."""
+        rows = []
+        for epoch in epochs:
+            counts = self.expected_image_counts(epoch)
+            rows.append((*self.by_class.seen(counts), counts.sum()))
+        columns = (np.array(column) for column in zip(*rows, strict=True))
+        return EpochTable(tuple(epochs), *columns, is_counted=False)
 
 
 def _is_count(value) -> bool:

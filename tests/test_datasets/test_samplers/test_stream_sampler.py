@@ -251,6 +251,39 @@ def test_the_summary_is_printed_once_and_on_demand(config, capfd, monkeypatch):
     assert len(lines) == 1
 
 
+def test_the_summary_gives_images_and_boxes_of_each_class(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        stream_sampler, 'print_log', lambda text, **kwargs: lines.append(text)
+    )
+    dataset = LabelledImages([[0, 0, 1], [0], [], [2, 1]], 4)
+    config = dict(type='SoftBalanceSampler', schedule=[(0, 0.0), (5, 1.0)])
+    build(config, dataset)
+    rows = [line.split() for line in lines[0].splitlines()]
+    assert ['class', '0', '2', '2.0', '3.0', '2.0', '3.3'] in rows
+    # Each of three classes is drawn 4/3 times, evenly from its images: the one image of
+    # class 2 comes for it and, every other time, for class 1.
+    assert ['class', '2', '1', '1.0', '1.0', '2.0', '2.0'] in rows
+    assert ['(1', 'classes', 'without', 'images)'] in rows
+
+
+def test_a_schedule_by_iteration_is_summed_up_once_the_batch_size_is_known(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        stream_sampler, 'print_log', lambda text, **kwargs: lines.append(text)
+    )
+    config = dict(
+        type='SoftBalanceSampler', schedule=[(0, 0.0), (30, 1.0)], by_epoch=False
+    )
+    sampler = build(config, long_tail())
+    assert lines == []
+    sampler.set_batch_size(4)
+    sampler.set_batch_size(4)
+    assert len(lines) == 1
+    # 15 iterations show 60 images: the point lies at the beginning of round 2.
+    assert [line.split()[0] for line in lines[0].splitlines()[3:5]] == ['0', '2']
+
+
 PRINT_STREAM = """
 from tests.helpers.labelled_images import long_tail
 from tests.test_datasets.test_samplers.test_stream_sampler import SAMPLERS, build
