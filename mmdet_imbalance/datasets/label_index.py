@@ -21,6 +21,8 @@ from mmdet_imbalance.core.label_index import LabelIndex
 
 #: Label of the host's CrowdHuman dataset for ignored regions: no row of any class.
 NO_CLASS = -1
+#: What says that a row is no object; the host's Challenge dataset has the plural.
+IGNORE_FLAGS = ('ignore_flag', 'is_group_of', 'is_group_ofs')
 
 
 def label_index(dataset: Any) -> LabelIndex:
@@ -32,7 +34,9 @@ def label_index(dataset: Any) -> LabelIndex:
             nested as you like. A dataset with a method `label_index()` is asked.
 
     Returns:
-        One entry an image. Rows with a true `ignore_flag` are marked as ignored.
+        One entry an image. Rows with a true `ignore_flag` are marked as ignored, and
+        group-of boxes of the host's Open Images datasets, which set no such flag: they
+        are no object of their own, although the host trains on them.
 
     Raises:
         ValueError: joined datasets of different classes, a record without labels, a
@@ -128,7 +132,7 @@ def _index_of_records(dataset: Any) -> LabelIndex:
                 'a dataset of boxes'
             )
         for instance in record['instances']:
-            is_ignored = bool(instance.get('ignore_flag', 0))
+            is_ignored = any(instance.get(flag, 0) for flag in IGNORE_FLAGS)
             if is_ignored and instance.get('bbox_label') == NO_CLASS:
                 continue
             labels.append(_label(instance, position, record))

@@ -132,6 +132,17 @@ def test_records_that_cannot_be_are_refused(instances, message, serialize_data):
         label_index(kind(serialize_data=serialize_data))
 
 
+@pytest.mark.parametrize('flag', ['ignore_flag', 'is_group_of', 'is_group_ofs'])
+def test_rows_that_are_no_object_are_marked(flag):
+    """The host's Open Images records mark groups by a key of their own."""
+    box = dict(bbox_label=1, ignore_flag=0, is_group_of=False)
+    rows = [dict(box, bbox_label=0), {**box, flag: True}, {**box, flag: False}]
+    kind = type('Groups', (Loose,), dict(records=({'instances': rows},)))
+    index = label_index(kind())
+    assert index.labels.tolist() == [0, 1, 1]
+    assert index.ignored.tolist() == [False, True, False]
+
+
 def test_records_made_on_demand_are_asked_for():
     class OnDemand(Loose):
         records = ({'instances': []},)
