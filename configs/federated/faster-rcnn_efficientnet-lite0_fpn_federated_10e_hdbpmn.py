@@ -1,4 +1,5 @@
-_base_ = '../hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
+# The dataset and the head that know what was looked for in each image.
+_base_ = '../class_aware_selective/faster-rcnn_efficientnet-lite0_fpn_class-aware-selective_10e_hdbpmn.py'  # noqa: E501
 model = dict(
     roi_head=dict(
         bbox_head=dict(

@@ -115,6 +115,12 @@ class CocoFile(AnnotationFile):
                     absent &= np.array([c in listed for c in self._category_ids])
                 record['neg_category_ids'] = self._ids(absent)
                 record.setdefault('not_exhaustive_category_ids', [])
+            elif 'neg_category_ids' in record:
+                # A replaced label may be of a class that was verified absent.
+                shown = set(self._ids(present[i]))
+                record['neg_category_ids'] = [
+                    c for c in record['neg_category_ids'] if c not in shown
+                ]
             records.append(record)
         annotations = []
         for k in np.flatnonzero(cut.keep_rows):

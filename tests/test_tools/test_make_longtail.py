@@ -141,6 +141,25 @@ def test_open_images_files_keep_their_columns(tmp_path, capsys):
     assert 'written' in capsys.readouterr().out
 
 
+def test_a_noisy_label_is_not_listed_as_absent(coco):
+    content = json.loads(coco.read_text())
+    shown = {}
+    for row in content['annotations']:
+        shown.setdefault(row['image_id'], set()).add(row['category_id'])
+    for image in content['images']:
+        image['neg_category_ids'] = sorted({3, 7, 8} - shown[image['id']])
+    coco.write_text(json.dumps(content))
+    cut = run(coco, '--label-noise', 0.5)
+    now = {}
+    for row in cut['annotations']:
+        now.setdefault(row['image_id'], set()).add(row['category_id'])
+    listed = [set(image['neg_category_ids']) for image in cut['images']]
+    before = [set(image['neg_category_ids']) for image in content['images']]
+    assert listed != before
+    for image, old, new in zip(cut['images'], before, listed, strict=True):
+        assert new == old - now[image['id']]
+
+
 def test_the_noise_hits_the_asked_fraction(coco):
     before = json.loads(coco.read_text())['annotations']
     after = run(coco, '--label-noise', 0.3)['annotations']
