@@ -74,6 +74,7 @@ def main(argv: Sequence[str]) -> None:
         raise ToolError(f'the number of processes must be at least 1, got {count!r}')
     options = launcher_options(int(count))
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
@@ -82,6 +83,12 @@ def main(argv: Sequence[str]) -> None:
     agent.setLevel(logging.CRITICAL)
     try:
         torchrun([*options, tool, *arguments, '--launcher', 'pytorch'])
+    except SignalException as error:
+        # The agent has handed the signal on and waited half a minute.
+        raise ToolError(
+            f'stopped by {error.sigval.name}; a training that could save a checkpoint '
+            'in time says so above, and --resume goes on from there'
+        ) from error
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise ToolError(

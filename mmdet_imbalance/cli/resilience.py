@@ -47,7 +47,7 @@ def counts_epochs(train_cfg: dict[str, Any]) -> bool:
 def wrap_batch_sampler(loader: dict[str, Any]) -> None:
     """Let the batches of a data loader's config begin in the middle of an epoch."""
     inner = loader.get('batch_sampler')
-    name = 'mmdet_imbalance.ResumableBatchSampler'
+    name = 'mmdet_imbalance.ResumableBatches'
     if inner is not None and inner.get('type') == name:
         return
     wrapper: dict[str, Any] = {'type': name, 'inner': inner}

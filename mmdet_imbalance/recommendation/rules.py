@@ -5,7 +5,7 @@ result: on the small real data of docs/results.md few changes are larger than th
 of seeds.
 
 1. *Tail.* Nothing is done below an imbalance factor of 10 by images and of 50 by
-   objects: at 23:1 by objects (aquarium) neither samplers nor weights gained more than
+   objects: at 25:1 by objects (aquarium) neither samplers nor weights gained more than
    noise.
 2. *Sampler or weights, never both* (they multiply). A tail by images gets repeat
    factors, with the threshold at 100 images (LVIS's 0.001 of 100,000) but at most a

@@ -1,7 +1,7 @@
 """Data samplers; importing the package registers them."""
 
 from mmdet_imbalance.datasets.samplers.repeat_factor import RepeatFactorSampler
-from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatchSampler
+from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatches
 from mmdet_imbalance.datasets.samplers.soft_balance import (
     ProgressivelyBalancedSampler,
     SoftBalanceSampler,
@@ -12,7 +12,7 @@ from mmdet_imbalance.datasets.samplers.soft_balance import (
 __all__ = [
     'ProgressivelyBalancedSampler',
     'RepeatFactorSampler',
-    'ResumableBatchSampler',
+    'ResumableBatches',
     'SoftBalanceSampler',
     'SquareRootSampler',
     'UniformClassSampler',

@@ -11,7 +11,7 @@ from mmdet_imbalance.registry import DATA_SAMPLERS
 
 
 @DATA_SAMPLERS.register_module()
-class ResumableBatchSampler(BatchSampler):
+class ResumableBatches(BatchSampler):
     """Hands on the batches of another batch sampler; `skip_batches` leaves some out.
 
     Batches are lists of indices, so no image is loaded for those that are left out,

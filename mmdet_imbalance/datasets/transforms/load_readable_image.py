@@ -12,8 +12,8 @@ from mmdet_imbalance.registry import TRANSFORMS
 class LoadReadableImage(LoadImageFromFile):
     """The host's loading step, for training: an image that cannot be read is skipped.
 
-    The dataset shows another one in its place, drawn at random. Each skip is a warning
-    with the file's name and the count so far; too many end the training, because then
+    The dataset shows another one in its place, drawn at random. Each file is a warning
+    with its name and the count so far, once; too many end the training, because then
     it is the disk or the path that is broken. Not for validation: a missing image there
     would change the result.
 
@@ -34,7 +34,7 @@ class LoadReadableImage(LoadImageFromFile):
             )
         super().__init__(**kwargs)
         self.max_unreadable = max_unreadable
-        self.num_unreadable = 0
+        self.unreadable: set[str] = set()
 
     def transform(self, results: dict) -> dict | None:
         """Load the image; None where that fails.
@@ -46,17 +46,20 @@ class LoadReadableImage(LoadImageFromFile):
             return super().transform(results)
         # Decoders raise what they like, and the host asserts.
         except Exception as error:
-            self.num_unreadable += 1
-            path = results.get('img_path')
+            path = str(results.get('img_path'))
             reason = ' '.join(f'{type(error).__name__}: {error}'.split())
-            if self.num_unreadable > self.max_unreadable:
+            if path in self.unreadable:
+                return None
+            self.unreadable.add(path)
+            num = len(self.unreadable)
+            if num > self.max_unreadable:
                 raise RuntimeError(
-                    f'{self.num_unreadable} images cannot be read, the last one is '
-                    f'{path} ({reason}); `max_unreadable` is {self.max_unreadable}'
+                    f'{num} images cannot be read, the last one is {path} ({reason}); '
+                    f'`max_unreadable` is {self.max_unreadable}'
                 ) from error
             print_log(
-                f'skipped an image that cannot be read ({self.num_unreadable} so far, '
-                f'at most {self.max_unreadable}): {path} ({reason})',
+                f'skipped an image that cannot be read ({num} so far, at most '
+                f'{self.max_unreadable}): {path} ({reason})',
                 logger='current',
                 level='WARNING',
             )

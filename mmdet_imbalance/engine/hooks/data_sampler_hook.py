@@ -11,7 +11,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import BatchSampler, DataLoader
 
-from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatchSampler
+from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatches
 from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
 from mmdet_imbalance.registry import HOOKS
 
@@ -102,7 +102,7 @@ class DataSamplerHook(Hook):
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)
         # A batch sampler that leaves batches out is told by `ExactResumeHook`.
-        if done == 0 or isinstance(loader.batch_sampler, ResumableBatchSampler):
+        if done == 0 or isinstance(loader.batch_sampler, ResumableBatches):
             return
         # Other batch samplers hold images back: the number of batches does not tell
         # how many images were drawn.

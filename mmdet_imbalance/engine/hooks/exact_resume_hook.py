@@ -9,7 +9,7 @@ then depends on nothing that came before, a validation included, and nothing has
 saved.  The host seeds once at the start, so its resumed run draws again what the first
 iterations drew, and gives every rank the same numbers.
 
-Place: see `ResumableBatchSampler`.
+Place: see `ResumableBatches`.
 
 Not exact: processes that load data (`num_workers` above 0) have generators of their
 own, which the host seeds when they start: their random augmentations after a resume are
@@ -26,7 +26,7 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 
-from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatchSampler
+from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatches
 from mmdet_imbalance.engine.hooks.data_sampler_hook import stream_sampler_of
 from mmdet_imbalance.registry import HOOKS
 
@@ -42,6 +42,16 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self._saved: dict[str, int] | None = None
+
+    def before_train(self, runner) -> None:
+        """Let the data loader draw from a generator of its own.
+
+        It draws when its iterator is made, which a resumed training does at another
+        iteration.
+        """
+        generator = torch.Generator()
+        generator.manual_seed(runner.seed)
+        runner.train_dataloader.generator = generator
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Keep what the place within an epoch depends on."""
@@ -69,12 +79,12 @@ class ExactResumeHook(Hook):
                 logger='current',
                 level='WARNING',
             )
-        elif isinstance(loader.batch_sampler, ResumableBatchSampler):
+        elif isinstance(loader.batch_sampler, ResumableBatches):
             loader.batch_sampler.skip_batches(done)
         elif stream_sampler_of(loader) is None:
             print_log(
                 f'epoch {runner.epoch + 1} begins again: its batch sampler is no '
-                'ResumableBatchSampler',
+                'ResumableBatches',
                 logger='current',
                 level='WARNING',
             )
