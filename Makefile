@@ -7,6 +7,7 @@
 #   make train CONFIG=FILE DATA=DIR     train a config on the data in DIR
 #   make bench                          speed of the parts
 #   make lint                           ruff, as CI runs it
+#   make docs                           the user guide as a site, in site/
 #   make … WHEELHOUSE=DIR               look into a folder of prebuilt wheels first
 #   make … PYTEST_ARGS=… TRAIN_ARGS=… DEMO_ARGS=… BENCH_ARGS=…   further options
 
@@ -99,6 +100,16 @@ bench: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# Offline after set-up; a warning is an error.
+.PHONY: docs
+docs: $(VENV)/.installed-docs
+	$(BIN)/python -m sphinx -W --keep-going -q -c docs -b html -d build/doctrees . site
+	@echo 'site/index.html'
+
+$(VENV)/.installed-docs: requirements/docs.txt $(STAMP)
+	@$(INSTALL) -r requirements/docs.txt
+	@touch $@
 
 clean:
 	rm -rf .venv .venv-upstream build dist *.egg-info mmdet_imbalance/.mim
