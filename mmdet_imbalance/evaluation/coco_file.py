@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from mmdet_imbalance.evaluation.boxes import GroundTruth
@@ -94,8 +95,12 @@ def _load_json(source: str | Path | dict) -> object:
     if isinstance(source, dict):
         return source
     try:
-        with open(source, encoding='utf-8') as file:
-            return json.load(file)
+        content = Path(source).read_bytes()
+        try:
+            return msgspec.json.decode(content)
+        except msgspec.DecodeError:
+            # Slower, but it reads NaN and says where a file is broken.
+            return json.loads(content)
     except FileNotFoundError:
         raise FileNotFoundError(f'annotation file not found: {source}') from None
     except ValueError as error:

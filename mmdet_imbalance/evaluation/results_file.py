@@ -9,10 +9,11 @@ Shapes: C classes. Deviations: none (this is no method of a paper).
 
 import json
 from itertools import chain
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 
 from mmdet_imbalance.core.atomic_write import write_text_atomically
@@ -21,6 +22,12 @@ from mmdet_imbalance.evaluation.coco_file import read_coco
 
 RESULTS_SUFFIX = '.bbox.json'
 ANNOTATION_SUFFIX = '.gt.json'
+#: Image-level labels of a data sample and what LVIS calls them in an annotation.
+IMAGE_LEVEL_IDS = {
+    'verified_pos': 'pos_category_ids',
+    'verified_neg': 'neg_category_ids',
+    'not_exhaustive': 'not_exhaustive_category_ids',
+}
 
 
 def write_results(
@@ -101,7 +108,21 @@ def to_coco(
         {'id': i, **dict(zip(names, row, strict=True))}
         for i, row in enumerate(columns, start=1)
     ]
-    return {'images': gt.images, 'categories': categories, 'annotations': annotations}
+    return {
+        'images': [_with_category_ids(image, gt.category_ids) for image in gt.images],
+        'categories': categories,
+        'annotations': annotations,
+    }
+
+
+def _with_category_ids(image: dict, category_ids: np.ndarray) -> dict:
+    """An image whose image-level labels stand there as category ids, too."""
+    ids = {
+        name: category_ids[np.asarray(image[key], dtype=np.int64)].tolist()
+        for key, name in IMAGE_LEVEL_IDS.items()
+        if key in image and name not in image
+    }
+    return {**image, **ids}
 
 
 def read_results(path: str | Path, gt: GroundTruth) -> Detections:
@@ -112,30 +133,13 @@ def read_results(path: str | Path, gt: GroundTruth) -> Detections:
             the ground truth does not have (results of another dataset), a score that
             is not finite.
     """
-    try:
-        with open(path, encoding='utf-8') as file:
-            rows = json.load(file)
-    except FileNotFoundError:
-        raise FileNotFoundError(f'results file not found: {path}') from None
-    except ValueError as error:
-        raise ValueError(f'{path} is no valid JSON: {error}') from None
-    if not isinstance(rows, list):
-        raise ValueError(
-            f'{path} is no COCO results file: expected a list of detections, got a '
-            f'{type(rows).__name__}. An annotation file goes to --ann-file.'
-        )
-    try:
-        image_id, category_id, scores, boxes = _columns(rows)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f'{path} is no COCO results file: every detection needs image_id, '
-            f'category_id, bbox [x, y, w, h] and score '
-            f'({type(error).__name__}: {error})'
-        ) from None
+    columns = _typed_columns(path)
+    # What the fast reader refuses is read again for a message that says why.
+    image_id, category_id, scores, boxes = columns or _checked_columns(path)
     index = _positions(path, 'image_id', image_id, gt.image_ids())
     labels = _positions(path, 'category_id', category_id, gt.category_ids)
     for what, values in (('score', scores), ('bbox', boxes)):
-        bad = ~np.isfinite(values.reshape(len(rows), 4 if what == 'bbox' else 1)).all(1)
+        bad = ~np.isfinite(values.reshape(len(scores), -1 if len(scores) else 1)).all(1)
         if bad.any():
             raise ValueError(
                 f'{path}: {int(bad.sum())} detections have a {what} that is not '
@@ -157,6 +161,55 @@ def read_results_pair(
     ann_file = annotation_of(results) if ann_file is None else ann_file
     gt = read_coco(ann_file)
     return gt, read_results(results, gt)
+
+
+class _Row(msgspec.Struct, gc=False):
+    """A detection; other keys of a row are skipped."""
+
+    image_id: int
+    category_id: int
+    score: float
+    bbox: tuple[float, float, float, float]
+
+
+def _typed_columns(path: str | Path) -> tuple[np.ndarray, ...] | None:
+    """Columns of a well-formed results file, or None: NaN is one thing it refuses."""
+    try:
+        rows = msgspec.json.decode(Path(path).read_bytes(), type=list[_Row])
+    except (OSError, msgspec.DecodeError):
+        return None
+    num = len(rows)
+    column = lambda name, dtype: np.fromiter(  # noqa: E731
+        map(attrgetter(name), rows), dtype, num
+    )
+    numbers = chain.from_iterable(map(attrgetter('bbox'), rows))
+    boxes = np.fromiter(numbers, np.float64, 4 * num).reshape(-1, 4)
+    ids = column('image_id', np.int64), column('category_id', np.int64)
+    return *ids, column('score', np.float64), boxes
+
+
+def _checked_columns(path: str | Path) -> tuple[np.ndarray, ...]:
+    """The same from any JSON, or the error that says what is wrong."""
+    try:
+        with open(path, encoding='utf-8') as file:
+            rows = json.load(file)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'results file not found: {path}') from None
+    except ValueError as error:
+        raise ValueError(f'{path} is no valid JSON: {error}') from None
+    if not isinstance(rows, list):
+        raise ValueError(
+            f'{path} is no COCO results file: expected a list of detections, got a '
+            f'{type(rows).__name__}. An annotation file goes to --ann-file.'
+        )
+    try:
+        return _columns(rows)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f'{path} is no COCO results file: every detection needs image_id, '
+            f'category_id, bbox [x, y, w, h] and score '
+            f'({type(error).__name__}: {error})'
+        ) from None
 
 
 def _columns(rows: list[dict]) -> tuple[np.ndarray, ...]:

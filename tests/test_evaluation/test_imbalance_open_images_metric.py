@@ -129,6 +129,53 @@ def test_results_on_disk_keep_groups_and_verified_labels(tmp_path):
     assert len(results) == sum(len(image['det_label']) for image in images)
 
 
+@pytest.mark.parametrize('protocol', ['challenge', 'v2'])
+def test_ground_truth_from_a_file_equals_that_of_the_samples(
+    monkeypatch, tmp_path, protocol
+):
+    monkeypatch.setattr(module, 'ROWS_A_BATCH', 40)
+    matrix, images = fixture(7)
+    samples = [to_sample(i, image) for i, image in enumerate(images)]
+    settings = dict(protocol=protocol, classwise=True, expand_detections=True)
+    metric = ImbalanceOpenImagesMetric(outfile_prefix=str(tmp_path / 'a'), **settings)
+    expected = run_metric(metric, samples, NAMES, ancestor_matrix=matrix)
+    path = tmp_path / 'a.gt.json'
+    # The file numbers the images and may list classes and boxes in another order.
+    content = json.loads(path.read_text())
+    content['categories'].reverse()
+    content['annotations'].reverse()
+    for category, new in zip(
+        content['categories'], (5, 9, 2, 40, 3, 8, 1), strict=True
+    ):
+        category['new'] = new
+    new_id = {c['id']: c.pop('new') for c in content['categories']}
+    for rows, key in (
+        (content['categories'], 'id'),
+        (content['annotations'], 'category_id'),
+    ):
+        for row in rows:
+            row[key] = new_id[row[key]]
+    for image in content['images']:
+        for key in ('pos_category_ids', 'neg_category_ids'):
+            image[key] = [new_id[i] for i in image[key]] + [999]
+        del image['verified_pos'], image['verified_neg']
+    path.write_text(json.dumps(content))
+    for sample, image in zip(samples, content['images'], strict=True):
+        del sample['instances'], sample['verified_pos'], sample['verified_neg']
+        sample['img_id'] = image['id']
+    order = np.random.default_rng(0).permutation(len(samples))
+    metric = ImbalanceOpenImagesMetric(ann_file=str(path), **settings)
+    got = run_metric(metric, [samples[i] for i in order], NAMES, ancestor_matrix=matrix)
+    assert got == pytest.approx(expected, abs=1e-12)
+    part = ImbalanceOpenImagesMetric(ann_file=str(path), **settings)
+    missed = run_metric(part, samples[:5], NAMES, ancestor_matrix=matrix)
+    part = ImbalanceOpenImagesMetric(
+        ann_file=str(path), only_evaluated_images=True, **settings
+    )
+    alone = run_metric(part, samples[:5], NAMES, ancestor_matrix=matrix)
+    assert missed['openimages/mAP'] < alone['openimages/mAP']
+
+
 def test_built_by_the_host_with_the_hosts_own_fields():
     from mmengine.evaluator import Evaluator
 

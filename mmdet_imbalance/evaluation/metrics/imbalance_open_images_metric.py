@@ -15,14 +15,19 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mmdet_imbalance.core.class_stats import ClassStats
+from mmdet_imbalance.evaluation.boxes import GroundTruth
 from mmdet_imbalance.evaluation.freq_groups import GROUPS, resolve_freq_group
 from mmdet_imbalance.evaluation.metrics.data_sample import ImageRows
-from mmdet_imbalance.evaluation.metrics.detection_metric import DetectionMetric
+from mmdet_imbalance.evaluation.metrics.detection_metric import (
+    DetectionMetric,
+    Gathered,
+)
 from mmdet_imbalance.evaluation.open_images_ap import (
     ImageBatch,
     OpenImagesAP,
     OpenImagesEvaluator,
 )
+from mmdet_imbalance.evaluation.results_file import IMAGE_LEVEL_IDS
 from mmdet_imbalance.evaluation.tables import text_table
 from mmdet_imbalance.registry import METRICS
 
@@ -41,8 +46,13 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
     were verified to be present or absent), all exactly as annotated: expansion is done
     here. So `meta_keys` of PackDetInputs has to name 'instances', 'verified_pos' and
     'verified_neg'. The host's dataset works too ('image_level_labels', 'confidences').
+    Or it comes from `ann_file`.
 
     Args:
+        ann_file: COCO JSON of the evaluated images, whose annotations have
+            `is_group_of` and whose images have `pos_category_ids` and
+            `neg_category_ids`, verified to be present and absent: `PREFIX.gt.json` is
+            such a file. None takes the ground truth from the data samples.
         protocol: 'challenge': only classes verified in the image are judged, a group
             that was found weighs 1. 'v2': all are judged, groups weigh 0.
         group_of_weight: weight of a group in place of that of the protocol.
@@ -57,6 +67,8 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
         freq_thresholds: the most training images of a rare and of a common class;
             None keeps the groups of the statistics.
         classwise: log a table of all classes and return `AP_<class>`.
+        only_evaluated_images: leave out images of `ann_file` that were not evaluated;
+            otherwise their objects are missed.
         outfile_prefix: writes `PREFIX.bbox.json` and `PREFIX.gt.json`.
         collect_device: 'cpu' or 'gpu', where ranks meet.
         prefix: first part of the metric names; None for 'openimages'.
@@ -66,6 +78,7 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
 
     def __init__(
         self,
+        ann_file: str | None = None,
         protocol: str = 'challenge',
         group_of_weight: float | None = None,
         iou_thr: float = 0.5,
@@ -74,12 +87,15 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
         class_stats: ClassStats | str | None = None,
         freq_thresholds: Sequence[int] | None = None,
         classwise: bool = False,
+        only_evaluated_images: bool = False,
         outfile_prefix: str | None = None,
         collect_device: str = 'cpu',
         prefix: str | None = None,
     ) -> None:
         super().__init__(
+            ann_file=ann_file,
             class_stats=class_stats,
+            only_evaluated_images=only_evaluated_images,
             outfile_prefix=outfile_prefix,
             collect_device=collect_device,
             prefix=prefix,
@@ -104,25 +120,36 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
     def compute_metrics(self, results: list) -> dict[str, float]:
         """Figures of all gathered images (called by the host on the main rank)."""
         names = self.class_names
-        freq_group = resolve_freq_group(
-            names, self.class_stats, thresholds=self.freq_thresholds
-        )
-        rows = self.unique_images(results)
-        self._check_fields(rows)
         matrix = self.ancestor_matrix
         if matrix is None and self.settings['expand_detections']:
             raise ValueError(
                 '`expand_detections` needs `ancestor_matrix` in the metainfo of the '
                 'dataset; its classes have no hierarchy'
             )
+        gathered = stated = None
+        if self.ann_file is None:
+            rows = self.unique_images(results)
+            verified = [row.gt.image_level for row in rows]
+            batches = _batches(rows)
+        else:
+            gathered = self.gather(results)
+            stated = gathered.gt.freq_group
+            verified = [
+                _labels_of_ids(image, gathered.gt) for image in gathered.gt.images
+            ]
+            batches = _batches_of_columns(gathered, verified)
+        freq_group = resolve_freq_group(
+            names, self.class_stats, stated, thresholds=self.freq_thresholds
+        )
+        self._check_fields(verified)
         evaluator = OpenImagesEvaluator(
             len(names), ancestor_matrix=matrix, **self.settings
         )
-        for batch in _batches(rows):
+        for batch in batches:
             evaluator.add(batch)
         result = evaluator.result()
         if self.outfile_prefix is not None:
-            gathered = self.gather(rows)
+            gathered = gathered or self.gather(rows)
             self.dump(gathered.gt, gathered.detections, freq_group)
         figures = {'mAP': result.mean()}
         if freq_group is not None:
@@ -131,11 +158,9 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
             figures |= self._classwise(result, freq_group)
         return figures
 
-    def _check_fields(self, rows: Sequence[ImageRows]) -> None:
-        verified = any(
-            {'verified_pos', 'verified_neg'} & set(row.gt.image_level) for row in rows
-        )
-        if self.settings['judge'] == 'verified' and rows and not verified:
+    def _check_fields(self, verified: Sequence[dict]) -> None:
+        known = any({'verified_pos', 'verified_neg'} & set(row) for row in verified)
+        if self.settings['judge'] == 'verified' and verified and not known:
             self.warn(
                 'no data sample has `verified_pos` or `verified_neg`, so only classes '
                 'with a box are judged in an image. If the dataset has them, add '
@@ -184,6 +209,52 @@ def _batch(rows: Sequence[ImageRows]) -> ImageBatch:
         det_box=np.concatenate([row.boxes for row in rows]),
         det_score=np.concatenate([row.scores for row in rows]),
     )
+
+
+def _batches_of_columns(
+    gathered: Gathered, verified: Sequence[dict]
+) -> Iterator[ImageBatch]:
+    """The same from an annotation; verified labels of each image of the annotation."""
+    gt = gathered.gt.select_boxes(np.argsort(gathered.gt.image_index, kind='stable'))
+    found = gathered.detections
+    num_images = len(gt.images)
+    total = np.cumsum(np.bincount(found.image_index, minlength=num_images))
+    index = total // ROWS_A_BATCH
+    for part in np.split(np.arange(num_images), np.flatnonzero(np.diff(index)) + 1):
+        if not len(part):
+            continue
+        ends = part[0], part[-1] + 1
+        own_gt = slice(*np.searchsorted(gt.image_index, ends))
+        own = slice(*np.searchsorted(found.image_index, ends))
+        labels = [_verified(verified[i]) for i in part]
+        yield ImageBatch(
+            gt_image=gt.image_index[own_gt] - part[0],
+            gt_label=gt.labels[own_gt],
+            gt_box=_to_xyxy(gt.boxes[own_gt]),
+            gt_is_group_of=gt.is_group_of[own_gt],
+            verified_image=np.repeat(part - part[0], [len(some) for some, _ in labels]),
+            verified_label=np.concatenate([some for some, _ in labels]),
+            verified_present=np.concatenate([present for _, present in labels]),
+            det_image=found.image_index[own] - part[0],
+            det_label=found.labels[own],
+            det_box=_to_xyxy(found.boxes[own]),
+            det_score=found.scores[own],
+        )
+
+
+def _labels_of_ids(image: dict, gt: GroundTruth) -> dict[str, np.ndarray]:
+    """Image-level labels of an image of an annotation that states category ids."""
+    found = {}
+    for key, name in IMAGE_LEVEL_IDS.items():
+        if name in image:
+            ids = np.asarray(image[name], dtype=np.int64)
+            # Categories that are no classes of the dataset are not judged.
+            found[key] = np.nonzero(ids[:, None] == gt.category_ids)[1]
+    return found
+
+
+def _to_xyxy(boxes: np.ndarray) -> np.ndarray:
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def _verified(image_level: dict) -> tuple[np.ndarray, np.ndarray]:
