@@ -1,4 +1,4 @@
-"""Re-train the box head of a Faster R-CNN on the cached features of a checkpoint."""
+"""Re-train the head of a detector on the cached features of a checkpoint."""
 
 import json
 import sys
@@ -28,14 +28,18 @@ from mmdet_imbalance.cli.runs import (
 def parse_args(argv: Sequence[str] | None = None):
     """Options of the command line."""
     parser = tool_parser(
-        'Re-train the box head of CONFIG on frozen features: backbone, neck and RPN '
-        'come from CHECKPOINT, run once an image, and are cached. Any loss, sampler or '
-        'set of classes of CONFIG. The result is a checkpoint for tools/test.py.',
+        'Re-train the last head of CONFIG on frozen features: backbone, neck and RPN '
+        'come from CHECKPOINT, run once an image, and are cached. The box head of a '
+        'Faster R-CNN or the dense head of a single-stage detector with anchors '
+        '(RetinaNet, GFL); any loss, sampler or set of classes of CONFIG. The result '
+        'is a checkpoint for tools/test.py.',
         'python tools/retrain_head.py CONFIG CHECKPOINT --work-dir DIR --epochs 4\n'
         '  python tools/retrain_head.py CONFIG CHECKPOINT --work-dir DIR --tau 0.7',
     )
     add_config_arguments(parser)
-    parser.add_argument('checkpoint', help='checkpoint of a Faster R-CNN')
+    parser.add_argument(
+        'checkpoint', help='checkpoint of a Faster R-CNN, or of a single-stage detector'
+    )
     add_run_arguments(parser)
     parser.add_argument(
         '--epochs',
@@ -100,12 +104,12 @@ def main(argv: Sequence[str]) -> None:
 
     from mmdet_imbalance.engine.frozen_forward import FrozenForward
     from mmdet_imbalance.engine.head_retraining import (
-        StartFrom,
         check_detector,
         retraining_config,
         scale_epochs,
         set_flips,
     )
+    from mmdet_imbalance.engine.head_weights import StartFrom
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
     check_detector(cfg)

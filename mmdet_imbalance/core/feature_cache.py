@@ -10,17 +10,25 @@ Deviations: features are rounded to float16.
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 from torch import Tensor
 
+try:
+    import fcntl
+except ImportError:  # Windows: two processes may do the same work, none spoils it.
+    fcntl = None
+
+_LOGGER = logging.getLogger(__name__)
 FEATURES, INDEX = 'features.f16', 'index.npz'
 #: Room to leave on the disk, bytes.
 SPARE = 1 << 28
@@ -103,6 +111,58 @@ class FeatureCache:
         row = self.row(path, mirrored)
         ptr = self._arrays['proposal_ptr']
         return torch.from_numpy(self._arrays['proposals'][ptr[row] : ptr[row + 1]])
+
+
+def ensure_cache(
+    folder: Path, rows: Callable[[], Iterable[dict]], num_rows: int
+) -> bool:
+    """Write a cache unless it is there; others who want the same one wait for it.
+
+    Args:
+        folder: of the cache.
+        rows: called by the one process that writes; see `write_cache`.
+        num_rows: see `write_cache`.
+
+    Returns:
+        Whether this process wrote it.
+    """
+    if folder.is_dir():
+        return False
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _lock(folder) as lock:
+        if folder.is_dir():
+            return False
+        if lock is not None:
+            # Whoever wrote here before was killed: nobody else has the lock.
+            for left in folder.parent.glob(f'.{folder.name}.*/'):
+                shutil.rmtree(left, ignore_errors=True)
+        write_cache(folder, rows(), num_rows)
+        if lock is not None:
+            # Not after a failure: who waits would hold another file than who comes.
+            lock.unlink(missing_ok=True)
+    return True
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[Path | None]:
+    """Lock a cache until the block, or the process, ends; None: there are no locks."""
+    path = folder.parent / f'.{folder.name}.lock'
+    with open(path, 'a', encoding='utf-8') as file:
+        yield path if _locked(file, folder) else None
+
+
+def _locked(file: TextIO, folder: Path) -> bool:
+    if fcntl is None:
+        return False
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _LOGGER.warning('another process makes %s: waiting for it', folder)
+            fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:  # A file system without locks.
+        return False
+    return True
 
 
 def write_cache(folder: Path, rows: Iterable[dict], num_rows: int) -> None:

@@ -1,6 +1,6 @@
-"""Runs everything of a detector that comes before its box head, once an image.
+"""Runs everything of a detector that comes before its last head, once an image.
 
-Shapes: P proposals of an image.
+Shapes: P proposals of an image (none where the detector has a dense head only).
 Deviations: norm layers are in evaluation mode, an image is a batch of its own.
 """
 
@@ -12,14 +12,9 @@ from mmengine.config import Config
 from mmengine.registry import DATASETS, MODELS
 from torch import Tensor, nn
 
-from mmdet_imbalance.core.feature_cache import cache_key, image_files, write_cache
-from mmdet_imbalance.engine.head_retraining import (
-    FROZEN_PREFIXES,
-    check_frozen,
-    has_flips,
-    image_steps,
-    set_flips,
-)
+from mmdet_imbalance.core.feature_cache import cache_key, ensure_cache, image_files
+from mmdet_imbalance.engine.head_retraining import has_flips, image_steps, set_flips
+from mmdet_imbalance.engine.head_weights import FROZEN_PREFIXES, check_frozen
 
 
 class FrozenForward:
@@ -67,21 +62,23 @@ class FrozenForward:
             image_files(paths),
         )
         folder = self.root / key
-        if not folder.is_dir():
-            datasets = [plain]
-            if flips:
-                datasets.append(DATASETS.build(set_flips(dataset, 1.0)))
-            rows = self._rows(datasets, proposal_cfg)
-            write_cache(folder, rows, len(plain) * len(datasets))
+
+        def rows() -> Iterator[dict]:
+            mirrored = [DATASETS.build(set_flips(dataset, 1.0))] if flips else []
+            return self._rows([plain, *mirrored], proposal_cfg)
+
+        ensure_cache(folder, rows, len(plain) * (1 + flips))
         return folder
 
-    def _proposal_cfg(self, training: bool) -> dict:
+    def _proposal_cfg(self, training: bool) -> dict | None:
         model = self.cfg.model
+        if 'rpn_head' not in model:
+            return None
         test = model.test_cfg.rpn
         return model.train_cfg.get('rpn_proposal', test) if training else test
 
     @torch.no_grad()
-    def _rows(self, datasets: list, proposal_cfg: dict) -> Iterator[dict]:
+    def _rows(self, datasets: list, proposal_cfg: dict | None) -> Iterator[dict]:
         for dataset in datasets:
             seen = set()
             for index in range(len(dataset)):
@@ -101,15 +98,20 @@ class FrozenForward:
                 )
 
     @torch.no_grad()
-    def forward(self, item: dict, proposal_cfg: dict) -> tuple[list[Tensor], Tensor]:
+    def forward(
+        self, item: dict, proposal_cfg: dict | None
+    ) -> tuple[list[Tensor], Tensor]:
         """Feature levels and proposals (P, 5) of one item of a dataset."""
         batch = dict(inputs=[item['inputs']], data_samples=[item['data_samples']])
         batch = self.model.data_preprocessor(batch, False)
         features = self.model.extract_feat(batch['inputs'])
+        levels = [level[0].cpu() for level in features]
+        if proposal_cfg is None:
+            return levels, torch.zeros(0, 5)
         head = self.model.rpn_head
         metas = [sample.metainfo for sample in batch['data_samples']]
         (found,) = head.predict_by_feat(
             *head(features), batch_img_metas=metas, cfg=proposal_cfg, rescale=False
         )
         boxes = torch.cat([found.bboxes, found.scores[:, None]], dim=1)
-        return [level[0].cpu() for level in features], boxes.cpu()
+        return levels, boxes.cpu()

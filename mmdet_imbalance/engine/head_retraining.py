@@ -1,26 +1,20 @@
-"""From a config to the re-training of its box head on a frozen detector.
+"""From a config to the config of the re-training of its head on a frozen detector.
 
 Kang et al., "Decoupling Representation and Classifier for Long-Tailed Recognition",
-ICLR 2020, arXiv 1910.09217, sections 4.1 (cRT) and 4.3 (tau-normalisation).
+ICLR 2020, arXiv 1910.09217, section 4.1 (cRT).
 
-Shapes: C foreground classes, D inputs of the last layer.
-Deviations: a detector has a background class, which the paper has not. Its weights
-stay as they are, and the foreground's keep their mean norm, so that tau moves scores
-among classes and not between objects and background.
+Deviations: none.
 """
 
 import copy
 from collections.abc import Iterator
 from typing import Any
 
-import torch
+from mmdet.models.dense_heads.anchor_head import AnchorHead
+from mmdet.models.detectors import SingleStageDetector
 from mmengine.config import Config
-from mmengine.hooks import Hook
-from torch import Tensor, nn
+from mmengine.registry import MODELS
 
-FROZEN_PREFIXES = ('backbone.', 'neck.', 'rpn_head.')
-LAST_LAYER = 'roi_head.bbox_head.fc_cls.'
-INITS = ('head', 'crt', 'fresh')
 #: Transforms whose result is not one of two images.
 # fmt: off
 UNCACHEABLE = frozenset((
@@ -33,19 +27,44 @@ UNCACHEABLE = frozenset((
 # fmt: on
 
 
-# --- configs --------------------------------------------------------------------------
+def is_dense(model: dict) -> bool:
+    """Whether a model's config is that of a single-stage detector with anchors.
+
+    A detector with ways of its own to compute losses, predictions or features is none:
+    the frozen one has those of the host's `SingleStageDetector`.
+    """
+    detector = _class_of(model)
+    return (
+        detector is not None
+        and issubclass(detector, SingleStageDetector)
+        and all(
+            getattr(detector, name) is getattr(SingleStageDetector, name)
+            for name in ('loss', 'predict', 'extract_feat')
+        )
+        and issubclass(_class_of(model.get('bbox_head')) or object, AnchorHead)
+    )
+
+
+def _class_of(config: dict | None) -> type | None:
+    kind = (config or {}).get('type')
+    if kind is None or isinstance(kind, type):
+        return kind
+    with MODELS.switch_scope_and_registry(None) as registry:
+        return registry.get(kind)
+
+
 def check_detector(cfg: Config) -> None:
-    """Refuse what has no box head behind frozen proposals.
+    """Refuse what has neither a box head behind proposals nor a dense one with anchors.
 
     Raises:
-        ValueError: any other detector than Faster R-CNN.
+        ValueError: another detector than Faster R-CNN or a single-stage one.
     """
     kind = str(cfg.model.get('type'))
-    if kind.split('.')[-1] != 'FasterRCNN':
+    if kind.split('.')[-1] != 'FasterRCNN' and not is_dense(cfg.model):
         raise ValueError(
-            f'{cfg.filename}: the model is {kind}, only the box head of a FasterRCNN '
-            'can be re-trained: a dense head such as that of RetinaNet has no '
-            'proposals to freeze, and cascades and masks feed one stage into the next'
+            f'{cfg.filename}: the model is {kind}, only the head of a FasterRCNN and '
+            'of single-stage detectors with anchors, such as RetinaNet, can be '
+            're-trained: cascades and masks feed one stage into the next'
         )
 
 
@@ -166,9 +185,18 @@ def retraining_config(
 ) -> Config:
     """The config of a run on cached features."""
     cfg = copy.deepcopy(cfg)
-    cfg.model.type = 'mmdet_imbalance.FrozenFeaturesFasterRCNN'
+    stacker = dict(type='mmdet_imbalance.FeatureStacker')
+    if is_dense(cfg.model):
+        kind = 'FrozenFeaturesSingleStage'
+        pixels = cfg.model.get('data_preprocessor') or {}
+        stacker.update(
+            padding='constant', pad_size_divisor=pixels.get('pad_size_divisor', 1)
+        )
+    else:
+        kind = 'FrozenFeaturesFasterRCNN'
+    cfg.model.type = f'mmdet_imbalance.{kind}'
     cfg.model.classifier_only = classifier_only
-    cfg.model.data_preprocessor = dict(type='mmdet_imbalance.FeatureStacker')
+    cfg.model.data_preprocessor = stacker
     # The frozen parts come from the checkpoint: nothing to read or to download.
     cfg.model.backbone.init_cfg = False if _takes_false(cfg.model.backbone) else None
     for key, cache in (
@@ -187,135 +215,3 @@ def retraining_config(
 def _takes_false(backbone: dict) -> bool:
     # Ours takes ImageNet's weights where nothing is said.
     return str(backbone.get('type')).endswith('EfficientNetLite')
-
-
-# --- weights --------------------------------------------------------------------------
-def check_frozen(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Refuse a checkpoint whose frozen parts are not those of the model.
-
-    Raises:
-        ValueError: names or shapes differ.
-    """
-
-    def shapes(values: dict) -> dict:
-        return {
-            name: tuple(value.shape)
-            for name, value in values.items()
-            if name.startswith(FROZEN_PREFIXES)
-        }
-
-    ours, theirs = shapes(model.state_dict()), shapes(state)
-    wrong = sorted(
-        name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name)
-    )
-    if wrong:
-        name = wrong[0]
-        raise ValueError(
-            f'the checkpoint is of another architecture: {len(wrong)} weights of '
-            f'backbone, neck and RPN differ, the first is {name} (config: '
-            f'{ours.get(name, "absent")}, checkpoint: {theirs.get(name, "absent")})'
-        )
-
-
-def initialise(model: nn.Module, state: dict[str, Tensor], init: str) -> list[str]:
-    """Copy a checkpoint into the model: all that is frozen, and of the head what fits.
-
-    State of a loss is not copied: it belongs to a training, not to a detector.
-
-    Args:
-        model: with freshly initialised weights.
-        state: of the checkpoint.
-        init: 'head' all that fits, 'crt' all but the last classification layer,
-            'fresh' nothing of the head.
-
-    Returns:
-        Names of the head's parameters that stayed fresh.
-    """
-    check_frozen(model, state)
-    own = model.state_dict()
-    chosen, fresh = {}, []
-    for name, value in own.items():
-        if name.startswith(FROZEN_PREFIXES):
-            chosen[name] = state[name]
-        elif '.loss_' in name:
-            continue
-        elif (
-            init == 'fresh'
-            or (init == 'crt' and name.startswith(LAST_LAYER))
-            or name not in state
-            or state[name].shape != value.shape
-        ):
-            fresh.append(name)
-        else:
-            chosen[name] = state[name]
-    model.load_state_dict(chosen, strict=False)
-    return fresh
-
-
-def tau_normalised(weight: Tensor, num_classes: int, tau: float) -> Tensor:
-    """Weights of the last layer with norms brought closer together.
-
-    w_c <- w_c * (m / |w_c|)**tau with m the mean norm of the foreground classes.
-
-    Args:
-        weight: rows of the classes, shape (C, D) or (C + 1, D), background last.
-        num_classes: C.
-        tau: 0 changes nothing, 1 makes all norms equal. The paper uses 0.7 for
-            ImageNet-LT (its appendix tunes it on validation data).
-    """
-    if len(weight) not in (num_classes, num_classes + 1):
-        raise ValueError(
-            f'`weight` must have {num_classes} or {num_classes + 1} rows, got '
-            f'{tuple(weight.shape)}: the last layer is no linear classifier'
-        )
-    foreground = weight[:num_classes]
-    norms = foreground.norm(dim=1, keepdim=True)
-    factor = (norms.mean() / norms.clamp(min=torch.finfo(norms.dtype).tiny)) ** tau
-    return torch.cat([foreground * factor, weight[num_classes:]])
-
-
-class StartFrom(Hook):
-    """Puts the weights in place once the host has initialised the model.
-
-    Args:
-        state: of the checkpoint.
-        init: see `initialise`.
-        tau: exponent of tau-normalisation; None leaves the last layer alone.
-    """
-
-    priority = 'HIGHEST'
-
-    def __init__(self, state: dict[str, Tensor], init: str, tau: float | None) -> None:
-        self.state, self.init, self.tau = state, init, tau
-        self.metrics: dict[str, float] = {}
-        self._done = False
-
-    def before_train(self, runner: Any) -> None:
-        """Copy; the host initialises the model after `before_run`, before this."""
-        self._start(runner)
-
-    def before_val(self, runner: Any) -> None:
-        """Copy where no training came before."""
-        self._start(runner)
-
-    def _start(self, runner: Any) -> None:
-        if self._done:
-            return
-        self._done = True
-        fresh = initialise(runner.model, self.state, self.init)
-        runner.logger.info(f'fresh weights: {", ".join(fresh) or "none"}')
-        if self.tau is None:
-            return
-        head = runner.model.roi_head.bbox_head
-        if fresh or not isinstance(head.fc_cls, nn.Linear):
-            raise ValueError(
-                '--tau normalises a trained linear classifier, but '
-                f'{", ".join(fresh) or type(head.fc_cls).__name__} of this config does '
-                'not come from the checkpoint'
-            )
-        weight = head.fc_cls.weight
-        weight.data = tau_normalised(weight.data, head.num_classes, self.tau)
-
-    def after_val_epoch(self, runner: Any, metrics: dict | None = None) -> None:
-        """Keep the figures."""
-        self.metrics = dict(metrics or {})

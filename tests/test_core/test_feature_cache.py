@@ -1,11 +1,21 @@
 """The cache of frozen features: whole or absent, keyed by content."""
 
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from mmdet_imbalance.core import feature_cache
-from mmdet_imbalance.core.feature_cache import FeatureCache, cache_key, write_cache
+from mmdet_imbalance.core.feature_cache import (
+    FeatureCache,
+    cache_key,
+    ensure_cache,
+    write_cache,
+)
 
 
 def make_rows(num_rows: int = 3) -> list[dict]:
@@ -58,6 +68,62 @@ def test_second_writer_of_the_same_cache_is_harmless(tmp_path):
         write_cache(tmp_path / 'key', iter(make_rows()), 3)
     assert [path.name for path in tmp_path.iterdir()] == ['key']
     assert len(FeatureCache(tmp_path / 'key')) == 3
+
+
+def start(target, *args) -> multiprocessing.Process:
+    process = multiprocessing.get_context('fork').Process(target=target, args=args)
+    process.start()
+    return process
+
+
+def write_slowly(folder: Path, log: Path, killed: bool = False) -> None:
+    """Write a cache, a line of the log for each row; or die after the first row."""
+
+    def rows():
+        for row in make_rows():
+            with log.open('a') as file:
+                file.write(f'{os.getpid()}\n')
+            yield row
+            if killed:
+                os._exit(9)
+            time.sleep(0.05)
+
+    ensure_cache(folder, rows, 3)
+    assert len(FeatureCache(folder)) == 3
+
+
+def test_processes_that_want_the_same_cache_make_it_once(tmp_path):
+    folder, log = tmp_path / 'caches' / 'key', tmp_path / 'log'
+    processes = [start(write_slowly, folder, log) for _ in range(3)]
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    writers = log.read_text().split()
+    assert len(writers) == 3
+    assert len(set(writers)) == 1
+    assert [path.name for path in folder.parent.iterdir()] == ['key']
+
+
+def test_cache_of_a_killed_process_is_made_by_who_waits_for_it(tmp_path):
+    folder, log = tmp_path / 'caches' / 'key', tmp_path / 'log'
+    killed = start(write_slowly, folder, log, True)
+    killed.join(30)
+    assert killed.exitcode == 9
+    assert not folder.exists()
+    write_slowly(folder, log)
+    assert len(log.read_text().split()) == 1 + 3
+    assert [path.name for path in folder.parent.iterdir()] == ['key']
+
+
+def test_failed_writer_leaves_the_cache_to_the_next(tmp_path):
+    def fail():
+        raise RuntimeError('no disk')
+
+    with pytest.raises(RuntimeError, match='no disk'):
+        ensure_cache(tmp_path / 'key', fail, 3)
+    assert ensure_cache(tmp_path / 'key', make_rows, 3)
+    assert not ensure_cache(tmp_path / 'key', fail, 3)
+    assert [path.name for path in tmp_path.iterdir()] == ['key']
 
 
 def test_full_disk_is_noticed_after_one_row(tmp_path, monkeypatch):

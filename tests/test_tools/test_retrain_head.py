@@ -12,13 +12,8 @@ from mmengine.registry import DATASETS, init_default_scope
 from mmdet_imbalance.cli.runs import load_checkpoint
 from mmdet_imbalance.core.feature_cache import FeatureCache
 from mmdet_imbalance.engine.frozen_forward import FrozenForward
-from mmdet_imbalance.engine.head_retraining import (
-    FROZEN_PREFIXES,
-    LAST_LAYER,
-    scale_epochs,
-    set_flips,
-    tau_normalised,
-)
+from mmdet_imbalance.engine.head_retraining import scale_epochs, set_flips
+from mmdet_imbalance.engine.head_weights import FROZEN_PREFIXES, tau_normalised
 from mmdet_imbalance.models.detectors.frozen_features import FeatureStacker
 from tests.helpers.shrunken_configs import shrink
 from tests.helpers.tools import load_tool
@@ -28,6 +23,8 @@ OTHER = (
     'hdbpmn/faster-rcnn_efficientnet-lite0_fpn_concurrent-softmax_soft-balance_'
     '10e_hdbpmn.py'
 )
+
+LAST_LAYER = 'roi_head.bbox_head.fc_cls.'
 
 
 @pytest.fixture(scope='module')
@@ -236,11 +233,8 @@ def test_schedules_are_squeezed_into_the_epochs():
 
 def test_wrong_input_is_one_line(stock, tmp_path, capsys):
     config, checkpoint = stock
-    folder = tmp_path / 'retina'
-    folder.mkdir()
-    name = 'hdbpmn/retinanet_efficientnet-lite0_fpn_10e_hdbpmn.py'
-    retina = shrink(name, folder)
-    assert 'RetinaNet' in error_line(capsys, retina, checkpoint)
+    options = ('--cfg-options', 'model.type=MaskRCNN')
+    assert 'MaskRCNN' in error_line(capsys, config, checkpoint, *options)
     content = load_checkpoint(checkpoint)
     content['state_dict']['backbone.conv1.weight'] = torch.zeros(4, 3, 7, 7)
     other = tmp_path / 'other.pth'

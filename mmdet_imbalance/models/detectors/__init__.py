@@ -3,6 +3,7 @@
 from mmdet_imbalance.models.detectors.frozen_features import (
     FeatureStacker,
     FrozenFeaturesFasterRCNN,
+    FrozenFeaturesSingleStage,
 )
 
-__all__ = ['FeatureStacker', 'FrozenFeaturesFasterRCNN']
+__all__ = ['FeatureStacker', 'FrozenFeaturesFasterRCNN', 'FrozenFeaturesSingleStage']
