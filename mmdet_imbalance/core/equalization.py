@@ -17,6 +17,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.binary_terms import softplus
+from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+
 
 def equalization_v2_loss(
     logits: Tensor,
@@ -43,18 +46,68 @@ def equalization_v2_loss(
         detached.
     """
     num_classes = logits.size(1) - 1
+    ratio = ratio.detach().to(logits.dtype)
     neg_weight = F.pad(torch.sigmoid(gamma * (ratio - mu)), (0, 1), value=1.0)
     pos_weight = 1.0 + alpha * (1.0 - neg_weight)
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    # The label of the row is no negative: a logit of minus infinity has no term.
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    loss = (F.softplus(others) * neg_weight).sum(dim=1)
-    loss = loss + pos_weight.to(logits.dtype)[labels] * F.softplus(-own)
+    loss, _, negative = _equalized_rows(logits, labels, neg_weight, pos_weight, valid)
     with torch.no_grad():
-        kept = 1.0 if valid is None else valid[:, None].to(logits.dtype)
-        negative = logits.sigmoid() * kept
-        positive = (1.0 - negative.gather(1, labels[:, None])) * kept
-        negative = negative.scatter(1, labels[:, None], 0.0).sum(dim=0) * neg_weight
-        positive = torch.zeros_like(negative).index_add(0, labels, positive.squeeze(1))
+        own = logits.gather(1, labels[:, None]).squeeze(1)
+        positive = torch.sigmoid(-own)
+        if valid is not None:
+            positive = positive * valid
+        positive = torch.zeros_like(negative).index_add(0, labels, positive)
         positive = positive * pos_weight
+        negative = negative * neg_weight
     return loss, positive[:num_classes], negative[:num_classes]
+
+
+# An operator of its own: the chain in place, block by block, needs one matrix.
+@torch.library.custom_op('mmdet_imbalance::equalized_rows', mutates_args=())
+def _equalized_rows(
+    logits: Tensor,
+    labels: Tensor,
+    neg_weight: Tensor,
+    pos_weight: Tensor,
+    valid: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss (N,), its gradient (N, C + 1), sums of the negatives' sigmoid (C + 1,)."""
+    at = labels[:, None]
+    own = logits.gather(1, at)
+    # The label of the row is no negative: a logit of minus infinity has no term.
+    grad = logits.scatter(1, at, -torch.inf)
+    loss = logits.new_empty(len(logits))
+    total = torch.zeros_like(neg_weight)
+    kept = None if valid is None else valid.to(logits.dtype)
+    for rows in row_blocks(len(logits), logits.size(1), logits.device):
+        block = grad[rows]
+        loss[rows] = softplus(block) @ neg_weight
+        block.sigmoid_()
+        total += block.sum(dim=0) if kept is None else kept[rows] @ block
+        block.mul_(neg_weight)
+    weight = pos_weight[labels]
+    loss += weight * softplus(-own).squeeze(1)
+    grad.scatter_(1, at, -weight[:, None] * torch.sigmoid(-own))
+    return loss, grad, total
+
+
+@_equalized_rows.register_fake
+def _(logits, labels, neg_weight, *_):
+    return (
+        logits.new_empty(len(logits)),
+        torch.empty_like(logits),
+        torch.empty_like(neg_weight),
+    )
+
+
+def _setup(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_loss, *_):
+    (grad,) = ctx.saved_tensors
+    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
+    return grad_logits, *[None] * 4
+
+
+_equalized_rows.register_autograd(_backward, setup_context=_setup)

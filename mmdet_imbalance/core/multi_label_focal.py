@@ -14,9 +14,9 @@ ignored, and rows weighed by class.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.binary_terms import negative_sums_, negative_terms_
 from mmdet_imbalance.core.blocks import row_blocks, scale_rows
 from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
 
@@ -146,11 +146,11 @@ def _focal_rows(
     # 2. Loss and derivative of every term, in place of the logits.
     loss = logits.new_empty(num_rows)
     for block in row_blocks(num_rows, num_classes, logits.device):
-        loss[block] = _terms_(out[block], gamma).sum(dim=1)
+        loss[block] = negative_sums_(out[block], gamma)
     # 3. The positives again: the sign of their derivative, and alpha.
     slope = -out[at]
     if alpha >= 0.0:
-        positive = _terms_(turned, gamma)
+        positive = negative_terms_(turned, gamma)
         loss.mul_(1.0 - alpha).index_add_(0, pairs.rows, (2 * alpha - 1.0) * positive)
         out.mul_(1.0 - alpha)
         slope *= alpha
@@ -159,21 +159,6 @@ def _focal_rows(
         loss.mul_(row_weight)
         out.mul_(row_weight[:, None])
     return loss, out
-
-
-def _terms_(z: Tensor, gamma: float) -> Tensor:
-    """sigmoid(z)^gamma softplus(z); `z` becomes its derivative."""
-    loss = F.softplus(z)
-    if gamma == 0.0:
-        z.sigmoid_()
-        return loss
-    prob = z.sigmoid_()
-    rest = 1.0 - prob
-    power = prob**gamma
-    loss *= power
-    # d/dz = power * prob + gamma * rest * loss
-    z.mul_(power).addcmul_(rest, loss, value=gamma)
-    return loss
 
 
 def _row_weights(pairs, class_weight: Tensor, row_weight: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ https://arxiv.org/abs/2008.10032, equations 3 to 7:
 
 with N the samples seen of each class and s the softmax, held constant.
 
-Shapes: N rows, C classes, without background. Deviations: none.
+Shapes: N rows, C foreground classes (background is index C).
+Deviations: none; the factor of a row's own class is 1 in both products.
 """
 
 import math
@@ -16,6 +17,8 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from mmdet_imbalance.core.blocks import row_blocks, scale_rows
 
 
 def seesaw_loss(
@@ -29,23 +32,83 @@ def seesaw_loss(
     """Seesaw loss of each row.
 
     Args:
-        logits: (N, C).
-        labels: int (N,) in [0, C).
+        logits: (N, C), or (N, C + 2) with "an object" and "no object" last, whose
+            cross-entropy is added.
+        labels: int (N,) in [0, C]; a background row has no term of the classes.
         seen_count: samples seen of each class, (C,); below 1 counts as 1.
         p: strength of the mitigation by counts; the paper uses 0.8.
         q: strength of the compensation by mistakes; the paper uses 2.
         eps: least own score in the compensation, as in the authors' code.
 
     Returns:
-        (N,).
+        (N,). Differentiable once.
+
+    Raises:
+        ValueError: `logits` has neither C nor C + 2 columns.
     """
-    with torch.no_grad():
-        log_count = seen_count.to(logits.dtype).clamp(min=1.0).log()
-        # In the log domain: rows of logits that are shifted, then a cross-entropy.
-        shift = (p * (log_count - log_count[labels, None])).clamp(max=0.0)
-        log_score = logits.log_softmax(dim=1)
-        own = log_score.gather(1, labels[:, None])
-        own = own.clamp(min=math.log(eps))
-        shift += (q * (log_score - own)).clamp(min=0.0)
-        shift.scatter_(1, labels[:, None], 0.0)
-    return F.cross_entropy(logits + shift, labels, reduction='none')
+    if logits.ndim != 2 or logits.size(1) - len(seen_count) not in (0, 2):
+        raise ValueError(
+            f'`logits` must have shape (N, {len(seen_count)}) or (N, '
+            f'{len(seen_count) + 2}), got {tuple(logits.shape)}'
+        )
+    log_count = seen_count.detach().to(logits.dtype).clamp(min=1.0).log()
+    return _seesaw_rows(logits, labels, log_count, float(p), float(q), float(eps))[0]
+
+
+# An operator of its own: only the rows of objects, whose number depends on the data,
+# need the weights of all pairs of classes.
+@torch.library.custom_op('mmdet_imbalance::seesaw_rows', mutates_args=())
+def _seesaw_rows(
+    logits: Tensor,
+    labels: Tensor,
+    log_count: Tensor,
+    p: float,
+    q: float,
+    eps: float,
+) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and its gradient, in the shape of the logits."""
+    num_classes = len(log_count)
+    loss = logits.new_zeros(len(logits))
+    grad = torch.zeros_like(logits)
+    objects = (labels < num_classes).nonzero().squeeze(1)
+    for block in row_blocks(len(objects), num_classes, logits.device):
+        rows = objects[block]
+        own = labels[rows].unsqueeze(1)
+        z = logits.index_select(0, rows)[:, :num_classes]
+        # In the log domain: logits that are shifted, then a cross-entropy. The own
+        # class has a shift of 0 by itself.
+        score = F.log_softmax(z, dim=1)
+        least = score.gather(1, own).clamp_(min=math.log(eps))
+        shifted = score.sub_(least).mul_(q).clamp_(min=0.0).add_(z)
+        shifted += (log_count - log_count[own]).mul_(p).clamp_(max=0.0)
+        terms = F.log_softmax(shifted, dim=1)
+        term = terms.gather(1, own)
+        loss[rows] = -term.squeeze(1)
+        terms.exp_().scatter_(1, own, term.expm1_())
+        grad[rows, :num_classes] = terms
+    if logits.size(1) > num_classes:
+        is_bg = (labels >= num_classes).long().unsqueeze(1)
+        terms = F.log_softmax(logits[:, num_classes:], dim=1)
+        term = terms.gather(1, is_bg)
+        loss -= term.squeeze(1)
+        grad[:, num_classes:] = terms.exp_().scatter_(1, is_bg, term.expm1_())
+    return loss, grad
+
+
+@_seesaw_rows.register_fake
+def _(logits, *_):
+    return logits.new_empty(len(logits)), torch.empty_like(logits)
+
+
+def _setup(ctx, inputs, output) -> None:
+    ctx.save_for_backward(output[1])
+    ctx.set_materialize_grads(False)
+
+
+def _backward(ctx, grad_loss, _):
+    (grad,) = ctx.saved_tensors
+    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
+    return grad_logits, *[None] * 5
+
+
+_seesaw_rows.register_autograd(_backward, setup_context=_setup)

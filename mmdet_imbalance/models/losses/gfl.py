@@ -12,10 +12,9 @@ where there is a hierarchy, the descendants of a row's most specific labels are 
 terms. Class weights as in every loss of the package.
 """
 
-import torch
 from torch import Tensor, nn
 
-from mmdet_imbalance.core.gfl import distribution_focal_loss, quality_focal_loss
+from mmdet_imbalance.core.gfl import distribution_focal_loss, quality_focal_terms
 from mmdet_imbalance.core.label_sets import MultiLabelTarget
 from mmdet_imbalance.core.reduction import (
     check_reduction,
@@ -54,10 +53,10 @@ class QualityFocalLoss(SigmoidLabelSetLoss):
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Loss summed over the classes of each row, shape (N,)."""
         target, quality = _split_quality(target)
-        multi_hot, is_term = self.multi_hot(target, torch.bool)
-        if quality is None:
-            quality = logits.new_ones(len(logits))
-        return quality_focal_loss(logits, multi_hot, quality, self.beta, is_term)
+        labels, pos_inds, sets = self.split_target(target)
+        return quality_focal_terms(
+            logits, labels, pos_inds, sets, quality, None, self.ancestors, self.beta
+        )
 
     def check_target(
         self, target: Target, num_rows: int, weight: Tensor | None

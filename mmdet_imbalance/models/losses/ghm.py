@@ -23,10 +23,13 @@ from mmdet_imbalance.core.ghm import (
     NORMALIZERS,
     authentic_smooth_l1,
     bin_weights,
-    classification_residual,
     gradient_bins,
-    harmonized_cross_entropy,
     regression_gradient_norm,
+)
+from mmdet_imbalance.core.harmonized_terms import (
+    BinaryTarget,
+    harmonized_cross_entropy,
+    turn_and_count,
 )
 from mmdet_imbalance.core.reduction import (
     check_reduction,
@@ -173,17 +176,11 @@ class GHMClassificationLoss(SigmoidLabelSetLoss):
         self, logits: Tensor, target: Target, valid: Tensor | None
     ) -> Tensor:
         """Harmonised loss of each row, shape (N,); updates the moving average."""
-        multi_hot, is_term = self.multi_hot(target, torch.bool)
-        valid = None if valid is None else valid.unsqueeze(1)
-        if is_term is not None:
-            valid = is_term if valid is None else valid & is_term
-        residual, count = classification_residual(
-            logits, multi_hot, valid, self.density.num_bins
-        )
+        labels, pos_inds, sets = self.split_target(target)
+        form = BinaryTarget(None, labels, pos_inds, sets, self.ancestors)
+        turned, count = turn_and_count(logits, form, valid, self.density.num_bins)
         table, num_valid = self.density.bin_weights(count)
-        rows, _ = harmonized_cross_entropy(
-            logits, multi_hot, valid, residual, table, keep_weights=False
-        )
+        rows, _ = harmonized_cross_entropy(logits, turned, form, table)
         return rows * (len(logits) / num_valid.clamp(min=1))
 
     def extra_repr(self) -> str:

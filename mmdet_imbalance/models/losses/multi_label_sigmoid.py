@@ -9,17 +9,16 @@ Deviations: with a hierarchy, ancestors of a row's labels are positives and desc
 of its most specific labels are neither positive nor negative.
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet_imbalance.core.multi_label_focal import check_focal_arguments, focal_terms
 from mmdet_imbalance.models.losses.base import Target
-from mmdet_imbalance.models.losses.multi_label import MultiLabelLoss
+from mmdet_imbalance.models.losses.sigmoid_label_sets import SigmoidLabelSetLoss
 from mmdet_imbalance.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiLabelFocalLoss(MultiLabelLoss):
+class MultiLabelFocalLoss(SigmoidLabelSetLoss):
     """Focal loss on the labels of a row.
 
     Dense heads read `use_sigmoid=True` from the config to set their channels.
@@ -33,7 +32,6 @@ class MultiLabelFocalLoss(MultiLabelLoss):
             a row: that of its most specific label, the mean where it has several.
     """
 
-    use_sigmoid = True
     weighs_terms = True
 
     def __init__(
@@ -63,10 +61,6 @@ class MultiLabelFocalLoss(MultiLabelLoss):
             self.gamma,
             self.alpha,
         )
-
-    def scores(self, logits: Tensor) -> Tensor:
-        """Sigmoid, and 0 for the background, which has no logit; (N, C + 1)."""
-        return F.pad(logits.sigmoid(), (0, 1))
 
     def extra_repr(self) -> str:
         """Arguments in `repr`."""

@@ -11,7 +11,6 @@ importance weights apply to both; `class_weight` works.
 """
 
 import torch
-import torch.nn.functional as F
 from mmengine.dist import all_reduce
 from torch import Tensor
 
@@ -67,20 +66,9 @@ class SeesawLoss(ClassificationLoss):
     ) -> Tensor:
         """Class and objectness terms of each row, shape (N,); updates the counts."""
         labels = primary_labels(target, self.num_classes)
-        is_bg = labels == self.num_classes
         if self.training:
             self.update_counts(labels, valid)
-        # Background rows run along with any label, so that shapes stay fixed.
-        of_class = seesaw_loss(
-            logits[:, :-2],
-            labels.clamp(max=self.num_classes - 1),
-            self.seen_count,
-            self.p,
-            self.q,
-            self.eps,
-        )
-        of_object = F.cross_entropy(logits[:, -2:], is_bg.long(), reduction='none')
-        return of_class.masked_fill(is_bg, 0.0) + of_object
+        return seesaw_loss(logits, labels, self.seen_count, self.p, self.q, self.eps)
 
     @torch.no_grad()
     def update_counts(self, labels: Tensor, valid: Tensor | None) -> None:
