@@ -34,14 +34,20 @@ def calibrate(run, tmp_path, *argv):
 
 def test_sweep_prints_a_table_and_the_config_line(run, tmp_path, capsys):
     out, table = tmp_path / 'best.py', tmp_path / 'table.md'
-    argv = ['--methods', 'norcal', 'tau_normalization', '--strengths', '0.5']
+    argv = ['--methods', 'norcal', 'tau_normalization', 'fractal']
+    argv += ['--strengths', '0.5', '--splits', '2']
     argv += ['--table', str(table), '--out', str(out)]
     assert calibrate(run, tmp_path, *argv) == 0
     printed = capsys.readouterr().out
-    rows = table.read_text().splitlines()[2:]
-    methods = [row.split('|')[1].strip() for row in rows]
-    assert methods == ['none', 'norcal', 'tau_normalization']
+    sweep, held_out = table.read_text().split('\n\n')
+    names = ['norcal', 'tau_normalization', 'fractal']
+    methods = [row.split('|')[1].strip() for row in sweep.splitlines()[2:]]
+    assert methods == ['none', *names]
+    rows = held_out.splitlines()[2:]
+    assert [row.split('|')[1].strip() for row in rows] == [*names, 'best of all']
+    assert all('+-' in row for row in rows)
     assert 'coco/AP' in printed
+    assert 'gains on the other half, 2 splits' in printed
     if 'nothing to write' in printed:
         assert not out.exists()
     else:
@@ -50,9 +56,25 @@ def test_sweep_prints_a_table_and_the_config_line(run, tmp_path, capsys):
         assert hook.strength == 0.5
 
 
+def test_one_pass_gives_what_a_run_for_each_trial_gives(run, tmp_path, monkeypatch):
+    from mmdet_imbalance.engine.calibration_sweep import HeadReplay
+
+    argv = ['--methods', 'logit_adjustment', '--strengths', '0.5', '1', '--splits', '1']
+    tables = []
+    for fits in (HeadReplay.fits, lambda model: False):
+        monkeypatch.setattr(HeadReplay, 'fits', staticmethod(fits))
+        table = tmp_path / f'{len(tables)}.md'
+        assert calibrate(run, tmp_path, *argv, '--table', str(table)) == 0
+        tables.append(table.read_text())
+    assert tables[0] == tables[1]
+    assert tables[0].count('logit_adjustment') == 3
+
+
 def test_bad_input_is_named(run, tmp_path, capsys):
     argv = ['--methods', 'norcal', '--strengths', '0.5', '--metric', 'coco/APx']
     assert calibrate(run, tmp_path, *argv) == 2
     assert "no figure 'coco/APx'; there are" in capsys.readouterr().err
+    assert calibrate(run, tmp_path, '--splits', '-1') == 2
+    assert '--splits must not be negative' in capsys.readouterr().err
     assert calibrate(run, tmp_path, '--out', 'best.json') == 2
     assert '--out must end in .py' in capsys.readouterr().err

@@ -7,7 +7,8 @@ this package and of the host; training is never touched.
 Shapes: C classes, A anchors a place. Deviations: those of `core/calibration.py`.
 """
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +126,9 @@ class CalibrationHook(Hook):
         """
         self.detach()
         self._dimension = self._dimension if dimension is None else dimension
-        counts = torch.as_tensor(getattr(stats, self.counts), dtype=torch.float32)
+        self._counts = torch.as_tensor(getattr(stats, self.counts), dtype=torch.float32)
         for layer in self._find_layers(model, stats.num_classes):
-            hook = self._hook(counts)
+            hook = functools.partial(self._calibrate, self._counts)
             self._handles.append(layer.register_forward_hook(hook))
         if not self._handles:
             raise ValueError(
@@ -182,15 +183,23 @@ class CalibrationHook(Hook):
                 if isinstance(layer, nn.Module):
                     yield layer
 
-    def _hook(self, counts: Tensor):
-        def hook(layer: nn.Module, args: tuple, logits: Tensor) -> Tensor:
-            if layer.training or not self.strength:
-                return logits
-            if logits.ndim == 4:
-                return self._dense(layer, logits, counts)
-            return self._rows(logits, counts, *_parameters(layer))
+    def calibrated(self, head: nn.Module) -> Callable[[Tensor], Tensor]:
+        """From the logits of a head's classification layer to calibrated ones.
 
-        return hook
+        Args:
+            head: part of the model that the hook is attached to.
+        """
+        layer = next(self._find_layers(head, self._counts.numel()))
+        return lambda logits: self._calibrate(self._counts, layer, (), logits)
+
+    def _calibrate(
+        self, counts: Tensor, layer: nn.Module, args: tuple, logits: Tensor
+    ) -> Tensor:
+        if layer.training or not self.strength:
+            return logits
+        if logits.ndim == 4:
+            return self._dense(layer, logits, counts)
+        return self._rows(logits, counts, *_parameters(layer))
 
     def _dense(self, layer: nn.Module, logits: Tensor, counts: Tensor) -> Tensor:
         """Logits (B, A * C, H, W) of a convolution, anchor by anchor."""
