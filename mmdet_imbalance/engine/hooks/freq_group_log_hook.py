@@ -22,6 +22,7 @@ from mmdet_imbalance.core.group_statistics import NAMES, group_sums
 from mmdet_imbalance.core.label_sets import primary_labels
 from mmdet_imbalance.datasets.class_stats import class_stats_of
 from mmdet_imbalance.registry import HOOKS
+from mmdet_imbalance.visualization.seen_figure import seen_picture
 
 GROUPS = ('r', 'c', 'f')
 
@@ -35,7 +36,8 @@ class FreqGroupLogHook(Hook):
     scores best of all classes), `recall_r` (and beats the background, or 0.5 in
     sigmoid detectors), and `seen_r` (objects an image that the data sampler showed);
     the same for `c` and `f`. At the end of the training (and of each epoch) the
-    realised class histogram is written to `class_histogram.json` in the work folder.
+    realised class histogram is written to `class_histogram.json` in the work folder,
+    and handed as a picture to the visualiser, so to the same places as the figures.
 
     Args:
         interval: iterations between two lines; each takes in the iterations since.
@@ -44,6 +46,7 @@ class FreqGroupLogHook(Hook):
         class_stats: file that `tools/class_stats.py` wrote; None counts the training
             set (cached).
         freq_thresholds: the most training images of a rare and of a common class.
+        draw_histogram: hand the picture of the histogram to the visualiser.
     """
 
     # Before LoggerHook (BELOW_NORMAL), which writes what is there.
@@ -55,6 +58,7 @@ class FreqGroupLogHook(Hook):
         measure_every: int = 10,
         class_stats: str | Path | None = None,
         freq_thresholds: Sequence[int] | None = None,
+        draw_histogram: bool = True,
     ) -> None:
         for name, value in (('interval', interval), ('measure_every', measure_every)):
             if value < 1:
@@ -63,6 +67,7 @@ class FreqGroupLogHook(Hook):
         self.measure_every = measure_every
         self.class_stats = class_stats
         self.freq_thresholds = freq_thresholds
+        self.draw_histogram = draw_histogram
         self._handles: list[Any] = []
         self._is_measuring = False
 
@@ -79,7 +84,7 @@ class FreqGroupLogHook(Hook):
         num_classes = len(self._group)
         self._seen = np.zeros(num_classes, dtype=np.int64)
         self._seen_before = np.zeros(num_classes, dtype=np.int64)
-        self._images = self._images_before = 0
+        self._images = self._images_before = self._images_written = 0
         self._sums: Tensor | None = None
         self._device_group: Tensor | None = None
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -129,7 +134,8 @@ class FreqGroupLogHook(Hook):
 
     def after_train(self, runner: Runner) -> None:
         """Write the histogram and stop listening."""
-        self._write_histogram(runner)
+        if self._images != self._images_written:
+            self._write_histogram(runner)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -186,6 +192,7 @@ class FreqGroupLogHook(Hook):
         }
 
     def _write_histogram(self, runner: Runner) -> None:
+        self._images_written = self._images
         seen = torch.as_tensor(np.append(self._seen, self._images))
         all_reduce(seen)
         if not is_main_process():
@@ -201,6 +208,14 @@ class FreqGroupLogHook(Hook):
         }
         path = Path(runner.work_dir) / 'class_histogram.json'
         write_text_atomically(path, json.dumps(content, indent=1) + '\n')
+        if self.draw_histogram:
+            picture = seen_picture(
+                names,
+                seen[:-1].numpy(),
+                self._stats.instance_count,
+                f'{int(seen[-1])} images shown',
+            )
+            runner.visualizer.add_image('class_histogram', picture, step=runner.iter)
 
 
 def positive_scores(loss: nn.Module, logits: Tensor, num_classes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from mmdet.structures import DetDataSample
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
+from PIL import Image
 from torch import nn
 
 from mmdet_imbalance.core.class_stats import ClassStats
@@ -45,6 +47,7 @@ def test_sums_are_those_of_a_loop(has_background):
 
 
 NAMES = ('a', 'b', 'c')
+NAMES_LOGGED = ('nll', 'acc', 'recall', 'seen')
 
 
 class ToyHead(nn.Module):
@@ -95,7 +98,7 @@ class ToyData(torch.utils.data.Dataset):
 
 @pytest.fixture
 def run(tmp_path):
-    def run(**kwargs):
+    def run(vis_backends=None, **kwargs):
         count = np.array([500, 50, 5])
         ClassStats(
             class_names=NAMES, img_count=count, instance_count=count, num_images=500
@@ -114,6 +117,10 @@ def run(tmp_path):
             optim_wrapper={'optimizer': {'type': 'SGD', 'lr': 0.0}},
             default_hooks={'logger': {'type': 'LoggerHook', 'interval': 2}},
             custom_hooks=[hook],
+            visualizer=dict(
+                type='Visualizer',
+                vis_backends=vis_backends or [dict(type='LocalVisBackend')],
+            ),
             experiment_name=f'run{len(list(tmp_path.iterdir()))}{id(hook)}',
         )
         runner.train()
@@ -151,6 +158,56 @@ def test_histogram_is_what_the_sampler_showed(run):
     assert content['images'] == 12
     assert content['objects_shown'] == {'a': 12, 'b': 0, 'c': 3}
     assert content['objects_in_dataset'] == {'a': 500, 'b': 50, 'c': 5}
+
+
+def test_histogram_is_drawn_for_the_visualiser_once_an_epoch(run):
+    runner, _ = run(interval=2)
+    pictures = sorted(Path(runner.work_dir).rglob('class_histogram_*.png'))
+    assert [p.stem.rsplit('_', 1)[1] for p in pictures] == ['2', '4', '6']
+    with Image.open(pictures[0]) as picture:
+        assert min(picture.size) > 200
+        assert len(picture.convert('L').getcolors(256)) > 5
+    other, _ = run(interval=2, draw_histogram=False)
+    assert not list(Path(other.work_dir, other.timestamp).rglob('*histogram*.png'))
+
+
+def test_figures_and_histogram_reach_tensorboard(run):
+    pytest.importorskip('tensorboard')
+    from tensorboard.backend.event_processing.event_accumulator import (
+        EventAccumulator,
+    )
+
+    runner, _ = run(
+        vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')],
+        interval=2,
+        measure_every=1,
+    )
+    events = next(Path(runner.work_dir).rglob('events.out.tfevents*'))
+    board = EventAccumulator(str(events.parent), size_guidance={'scalars': 0})
+    board.Reload()
+    names = {f'{what}_{group}' for what in NAMES_LOGGED for group in 'rcf'}
+    assert names <= set(board.Tags()['scalars'])
+    assert [e.value for e in board.Scalars('acc_f')] == [1, 1, 1]
+    assert [e.value for e in board.Scalars('seen_r')] == pytest.approx([0.25] * 3)
+    assert 'class_histogram' in board.Tags()['images']
+
+
+def test_between_two_looks_nothing_is_computed():
+    from mmdet.models.losses import CrossEntropyLoss
+
+    loss = CrossEntropyLoss()
+    hook = FreqGroupLogHook(measure_every=10)
+    hook._group = np.arange(601) % 3
+    hook._sums = hook._device_group = None
+    hook._is_measuring = False
+    logits, labels = torch.randn(2048, 602), torch.full((2048,), 601)
+    labels[:512] = torch.arange(512)
+    arguments = (logits, labels, torch.ones(2048))
+    hook._on_loss(loss, arguments, None)
+    assert hook._sums is None
+    hook._is_measuring = True
+    hook._on_loss(loss, arguments, None)
+    assert hook._sums[:, 0].sum() == 512
 
 
 def test_thresholds_regroup_and_the_hook_lets_go(run):
