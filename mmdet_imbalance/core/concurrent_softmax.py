@@ -32,6 +32,9 @@ from mmdet_imbalance.core.label_sets import (
     label_pairs,
 )
 
+#: Difference of logits up to which exponentials in float64 tell them apart.
+_SPREAD = 700.0
+
 LABEL_REDUCTIONS = ('sum', 'mean')
 DIRECTIONS = ('given_row', 'given_col')
 
@@ -188,10 +191,19 @@ def concurrent_softmax_scores(logits: Tensor, keep: Tensor) -> Tensor:
     """`concurrent_softmax` with the ready factors 1 - r, (C + 1, C + 1)."""
     # All terms are positive, so a product of matrices loses nothing but what
     # underflows: float64 holds a spread of 700, where float32 ends at 87.
+    keep = keep.double()
     logits64 = logits.double()
     top = logits64.amax(dim=1, keepdim=True)
-    exp = (logits64 - top).clamp(min=-700.0).exp()
-    return (exp / (exp @ keep.double().t())).to(logits.dtype)
+    exp = (logits64 - top).clamp(min=-_SPREAD).exp()
+    scores = exp / (exp @ keep.t())
+    if not torch.compiler.is_compiling() and logits.device.type == 'cpu':
+        # Beyond, classes that do not compete with the top are compared by logarithms.
+        wide = (top - logits64).amax(dim=1) > _SPREAD
+        wide = wide.nonzero().squeeze(1)
+        for rows in row_blocks(len(wide), keep.numel(), logits.device):
+            terms = logits64[wide[rows], None] + keep.log()
+            scores[wide[rows]] = (logits64[wide[rows]] - terms.logsumexp(dim=2)).exp()
+    return scores.to(logits.dtype)
 
 
 def concurrent_softmax_terms(
@@ -348,13 +360,14 @@ def _check_logits(logits: Tensor) -> Tensor:
 
 
 def _log_keep(rate: Tensor, logits: Tensor) -> Tensor:
-    log_keep = log_keep_matrix(rate.to(logits.device))
+    # In float64 for float64 logits, whatever the dtype of the rate.
+    log_keep = log_keep_matrix(rate.to(logits.device, logits.dtype))
     if len(log_keep) != logits.size(1):
         raise ValueError(
             f'`concurrent_rate` is of {len(rate)} classes, but `logits` of '
             f'{logits.size(1) - 1} classes and the background'
         )
-    return log_keep.to(logits.dtype)
+    return log_keep
 
 
 def _check_multi_hot(target: Tensor) -> Tensor:

@@ -53,17 +53,28 @@ def iou_hierarchical_weights(
     iou = _as_float(iou.detach())
     if not len(iou):
         return iou
-    order = iou.argsort(descending=True, stable=True)
-    # A ground truth has one class: its number alone tells the group.
-    local_rank = rank_in_order(gt_ids[order])
-    # By class, then local rank, then IoU.
-    key = labels[order] * len(iou) + local_rank
-    order = order[key.argsort(stable=True)]
-    rank = torch.empty_like(order)
-    rank[order] = rank_in_sorted(labels[order])
-    size = rank.max() + 1 if count == 'max' else group_size(labels)
+    num = len(iou)
+    position = torch.arange(num, device=iou.device)
+    by_iou = iou.argsort(descending=True, stable=True)
+    # A ground truth has one class: its number alone tells the group. `iou_rank` says
+    # how many of all positives have a larger IoU.
+    groups, iou_rank = gt_ids.index_select(0, by_iou).sort(stable=True)
+    local_rank = position - torch.searchsorted(groups, groups)
+    by_group = by_iou.index_select(0, iou_rank)
+    # By class, then local rank, then IoU: one number each, all of them different.
+    labels = labels.long()
+    key = labels.index_select(0, by_group).mul_(num).add_(local_rank)
+    order = by_group.index_select(0, key.mul_(num).add_(iou_rank).argsort())
+    classes = labels.index_select(0, order)
+    first = torch.searchsorted(classes, classes)
+    rank = position - first
+    if count == 'max':
+        size = rank.max() + 1
+    else:
+        size = torch.searchsorted(classes, classes, right=True) - first
     importance = (size - rank).to(iou.dtype) / size
-    return ((1 - bias) * importance + bias).pow(gamma)
+    weights = ((1 - bias) * importance + bias).pow_(gamma)
+    return torch.empty_like(weights).index_copy_(0, order, weights)
 
 
 def score_hierarchical_weights(

@@ -383,3 +383,23 @@ def test_no_tensor_of_rows_by_classes_by_classes():
         concurrent_softmax_loss(logits.requires_grad_(), target, rate).sum().backward()
         concurrent_softmax(logits.detach(), rate)
     assert watch.largest <= max(num_pairs, 64) * 49 < 64 * 48 * 48
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
+@pytest.mark.parametrize('scale', [800.0, 1e4])
+def test_scores_of_classes_that_do_not_compete_with_a_far_top(dtype, scale):
+    # Classes 1 and 2 are far below class 0, of which they are examples too.
+    logits = torch.tensor([[0.0, -scale, -scale - 5.0, -2 * scale]], dtype=dtype)
+    rate = torch.tensor([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
+    scores = concurrent_softmax(logits, rate)
+    expected = [1.0, 1 / (1 + math.exp(-5)), 1 / (1 + math.exp(5)), 0.0]
+    torch.testing.assert_close(scores, torch.tensor([expected], dtype=dtype))
+
+
+def test_double_logits_see_the_rate_in_double_precision():
+    rate = torch.tensor([[0.0, 0.9999], [0.3, 0.0]])
+    loss = concurrent_softmax_loss(
+        torch.zeros(1, 3, dtype=torch.float64), torch.tensor([0]), rate
+    )
+    keep = 1 - rate[0, 1].item()
+    torch.testing.assert_close(loss.item(), math.log(2 + keep), rtol=1e-12, atol=0)

@@ -144,3 +144,36 @@ def test_wrong_shapes_are_named():
         quality_focal_loss(torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3))
     with pytest.raises(ValueError, match='`target`'):
         distribution_focal_loss(torch.zeros(3, 2), torch.zeros(3, 1))
+
+
+@pytest.mark.parametrize('beta', [0.0, 0.5, 1.0, 2.0])
+@pytest.mark.parametrize('scale', [200.0, 1e4])
+def test_a_target_that_is_met_exactly_has_a_finite_gradient(beta, scale):
+    # The score reaches 0 and 1 exactly, and |x|^beta has no slope there.
+    logits = torch.tensor([[scale, -scale], [-scale, scale]], requires_grad=True)
+    loss = quality_focal_loss(
+        logits, torch.tensor([0, 1]), torch.tensor([1.0, 1.0]), beta
+    )
+    torch.testing.assert_close(loss, torch.zeros(2))
+    loss.sum().backward()
+    torch.testing.assert_close(logits.grad, torch.zeros(2, 2))
+
+
+@pytest.mark.parametrize('bad', [torch.inf, -torch.inf, torch.nan])
+def test_terms_that_are_not_valid_hide_anything(bad):
+    logits, labels, quality = case(6, 4, seed=5)
+    valid = torch.rand(6, 4) < 0.5
+    expected = quality_focal_loss(logits, labels, quality, valid=valid)
+    hidden = logits.masked_fill(~valid, bad).requires_grad_()
+    loss = quality_focal_loss(hidden, labels, quality, valid=valid)
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    assert hidden.grad.isfinite().all()
+    assert (hidden.grad[~valid] == 0).all()
+
+
+def test_labels_outside_the_classes_are_named():
+    with pytest.raises(ValueError, match='got 7'):
+        quality_focal_loss(torch.zeros(1, 3), torch.tensor([7]), torch.ones(1))
+    with pytest.raises(ValueError, match='beta'):
+        quality_focal_loss(torch.zeros(1, 3), torch.tensor([0]), torch.ones(1), -1.0)

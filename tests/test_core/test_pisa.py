@@ -240,3 +240,20 @@ def test_wrong_arguments_are_named():
         carl_weights(iou, bias=2)
     with pytest.raises(ValueError, match='`scores`'):
         carl_weights(torch.rand(3, 2))
+
+
+@pytest.mark.parametrize('dtype', [torch.uint8, torch.int16, torch.int32])
+def test_labels_of_a_small_dtype_do_not_overflow(dtype):
+    iou, labels, gt_ids = positives(60, 12, 4, seed=3)
+    labels = 60 * labels  # up to 180: times 60 positives no byte holds it.
+    torch.testing.assert_close(
+        iou_hierarchical_weights(iou, labels.to(dtype), gt_ids),
+        iou_hierarchical_weights(iou, labels, gt_ids),
+    )
+
+
+def test_equal_ious_rank_in_order_of_the_rows():
+    weights = iou_hierarchical_weights(
+        torch.full((4,), 0.5), torch.zeros(4).long(), torch.tensor([7, 7, 2, 2]), 1.0
+    )
+    torch.testing.assert_close(weights, torch.tensor([1.0, 0.5, 0.75, 0.25]))
