@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.sparse import csr_array
 
-from mmdet_imbalance.evaluation.boxes import Detections, GroundTruth
+from mmdet_imbalance.evaluation.boxes import Detections, GroundTruth, expand_rows
 from mmdet_imbalance.evaluation.coco_ap import (
     CocoAP,
     coco_average_precision,
@@ -160,15 +161,16 @@ class Analysis:
 
     def _means_the_object(self, called: np.ndarray, box: np.ndarray) -> np.ndarray:
         """Whether a class is among the labels of a box and their ancestors, (K,)."""
-        gt = self.gt
+        gt, num_classes = self.gt, self.gt.num_classes
         place = np.column_stack([gt.image_index, gt.boxes])
         _, which = np.unique(place, axis=0, return_inverse=True)
         which = which.reshape(-1)
-        labels = np.zeros((int(which.max(initial=-1)) + 1, gt.num_classes), dtype=bool)
-        labels[which, gt.labels] = True
-        if self.facts.ancestor_matrix is not None:
-            labels = labels @ self.facts.ancestor_matrix
-        return labels[which[box], called]
+        matrix = self.facts.ancestor_matrix
+        matrix = np.eye(num_classes, dtype=bool) if matrix is None else matrix
+        # Keys and no table of objects and classes: that would not fit for LVIS.
+        source, implied, _ = expand_rows(gt.labels, matrix)
+        right = np.unique(which[source] * num_classes + implied)
+        return np.isin(which[box] * num_classes + called, right)
 
     def confused_pairs(self, most: int = 30) -> tuple[list[str], list[list]]:
         """Header and rows of what is most often called by a wrong name."""
@@ -194,18 +196,25 @@ class Analysis:
             return ''
         if matrix[a, b] or matrix[b, a]:
             return 'ancestor'
+        return 'sibling' if (self._parent[a] & self._parent[b]).any() else ''
+
+    @cached_property
+    def _parent(self) -> np.ndarray:
+        """[child, parent], shape (C, C): ancestors that no other one stands below."""
+        matrix = self.facts.ancestor_matrix
         strict = matrix & ~np.eye(len(matrix), dtype=bool)
-        # A parent is an ancestor that no other ancestor stands below.
-        parent = strict & ~(strict.astype(int) @ strict.astype(int) > 0)
-        return 'sibling' if (parent[a] & parent[b]).any() else ''
+        # In floats, whose product is computed in blocks.
+        steps = strict.astype(np.float32)
+        return strict & ~(steps @ steps > 0)
 
     @cached_property
     def concurrent(self) -> np.ndarray:
         """[a, b]: fraction of the objects of a that bear b, too; shape (C, C)."""
         scores = self.label_scores
-        member = np.zeros((scores.num_objects, self.gt.num_classes))
-        member[scores.object_index, scores.labels] = 1
-        together = member.T @ member
+        shape = (scores.num_objects, self.gt.num_classes)
+        ones = np.ones(len(scores.labels))
+        member = csr_array((ones, (scores.object_index, scores.labels)), shape)
+        together = (member.T @ member).toarray()
         rate = together / np.maximum(together.diagonal(), 1)[:, None]
         np.fill_diagonal(rate, 0)
         return rate
@@ -213,9 +222,10 @@ class Analysis:
     @cached_property
     def co_occurrence(self) -> np.ndarray:
         """[a, b]: fraction of the images with a that have b, too; shape (C, C)."""
-        has = np.zeros((len(self.gt.images), self.gt.num_classes))
+        has = np.zeros((len(self.gt.images), self.gt.num_classes), dtype=np.float32)
         has[self.gt.image_index, self.gt.labels] = 1
         together = has.T @ has
+        together = together.astype(np.float64)
         rate = together / np.maximum(together.diagonal(), 1)[:, None]
         np.fill_diagonal(rate, 0)
         return rate

@@ -17,6 +17,9 @@ import numpy as np
 
 from mmdet_imbalance.evaluation.boxes import Detections, GroundTruth
 
+#: Pairs whose overlap is computed at once: most pairs of an image never meet.
+PAIRS_AT_ONCE = 2_000_000
+
 
 @dataclass(frozen=True)
 class Matches:
@@ -77,7 +80,7 @@ def overlapping_pairs(
     gt_rows: np.ndarray,
     over_own_area: bool = False,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every pair of a detection and an annotated box of one key, with its overlap.
+    """Pairs of a detection and an annotated box of one key that overlap at all.
 
     Args:
         key: what has to agree (image, or image and class), shape (D,).
@@ -94,7 +97,21 @@ def overlapping_pairs(
     sorted_key = gt_key[gt_order]
     begin = np.searchsorted(sorted_key, key, side='left')
     num = np.searchsorted(sorted_key, key, side='right') - begin
-    det = np.repeat(np.arange(len(key)), num)
+    rows = np.flatnonzero(num)
+    block = np.cumsum(num[rows]) // PAIRS_AT_ONCE
+    parts = [
+        _overlaps(
+            some, begin[some], num[some], boxes, gt_boxes, gt_order, over_own_area
+        )
+        for some in np.split(rows, np.flatnonzero(np.diff(block)) + 1)
+    ]
+    det, gt, overlap = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return det, gt, overlap
+
+
+def _overlaps(rows, begin, num, boxes, gt_boxes, gt_order, over_own_area):
+    """Pairs of some detections that overlap at all, and by how much."""
+    det = np.repeat(rows, num)
     first = np.cumsum(num) - num
     gt = gt_order[np.repeat(begin - first, num) + np.arange(len(det))]
     a, b = boxes[det], gt_boxes[gt]
@@ -104,7 +121,8 @@ def overlapping_pairs(
     area = a[:, 2] * a[:, 3]
     whole = area if over_own_area else area + b[:, 2] * b[:, 3] - inter
     overlap = np.divide(inter, whole, out=np.zeros_like(inter), where=whole > 0)
-    return det, gt, overlap
+    meet = overlap > 0
+    return det[meet], gt[meet], overlap[meet]
 
 
 def _greedy(det, box, iou, rank, num_boxes) -> np.ndarray:

@@ -27,7 +27,7 @@ def tree_rows(ancestor_matrix: np.ndarray) -> list[TreeRow]:
         raise ValueError(f'`ancestor_matrix` must be square, got {strict.shape}')
     np.fill_diagonal(strict, False)
     # A direct parent is an ancestor that is reached by no detour.
-    counts = strict.astype(np.int64)
+    counts = strict.astype(np.float32)
     parent = strict & ~(counts @ counts > 0)
     rows: list[TreeRow] = []
     stack = [TreeRow(int(top), 0) for top in np.flatnonzero(~strict.any(axis=1))[::-1]]

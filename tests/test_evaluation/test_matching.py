@@ -9,6 +9,7 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from mmdet_imbalance.evaluation import matching
 from mmdet_imbalance.evaluation.bootstrap import (
     RECALL_THRS,
     WeightedAP,
@@ -139,3 +140,17 @@ def test_drawings_are_reproducible_and_complete():
     weighted = WeightedAP(gt, detections)
     with pytest.raises(ValueError, match=r'must have shape \(B, 30\)'):
         weighted(np.ones((2, 29)))
+
+
+def test_blocks_of_pairs_do_not_matter(monkeypatch):
+    _, gt, detections = fixture(5)
+    rows = np.arange(len(gt.labels))
+    arguments = detections.image_index, detections.boxes, gt.image_index, gt.boxes, rows
+    whole = matching.overlapping_pairs(*arguments)
+    monkeypatch.setattr(matching, 'PAIRS_AT_ONCE', 7)
+    for one, other in zip(matching.overlapping_pairs(*arguments), whole, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert len(whole[0]) > 100
+    assert (whole[2] > 0).all()
+    nobody = (some[:0] for some in arguments)
+    assert [len(column) for column in matching.overlapping_pairs(*nobody)] == [0, 0, 0]
