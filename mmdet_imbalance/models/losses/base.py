@@ -287,8 +287,14 @@ class ClassificationLoss(nn.Module):
 
     # --- shared -------------------------------------------------------------------
     def row_class_weight(self, target: Target) -> Tensor:
-        """Class weight of each row, shape (N,): the mean over the row's label set."""
+        """Class weight of each row, shape (N,): the mean over the row's label set.
+
+        A loss whose `target_kind` is 'label' has the term of the primary label alone,
+        and its weight.
+        """
         weight = self.class_weight
+        if self.target_kind == 'label':
+            return weight[primary_labels(target, self.num_classes)]
         if isinstance(target, Tensor) and target.ndim == 2:
             labels, sets, rows = None, (target > 0), None
         elif isinstance(target, MultiLabelTarget):

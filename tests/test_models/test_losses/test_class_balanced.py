@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from mmdet_imbalance.core.class_stats import ClassStats
+from mmdet_imbalance.core.label_sets import MultiLabelTarget
 from mmdet_imbalance.functional import class_balanced_loss, effective_num_weights
 from mmdet_imbalance.registry import MODELS
 from mmdet_imbalance.testing import demo_class_stats
@@ -150,3 +151,25 @@ def test_weights_are_in_the_checkpoint():
     logits = torch.randn(6, 4)
     torch.testing.assert_close(fresh(logits, LABELS), trained(logits, LABELS))
     assert np.isclose(float(fresh.class_weight[:3].sum()), 3.0)
+
+
+@pytest.mark.parametrize(
+    'name', ['ClassBalancedSoftmaxLoss', 'SeesawLoss', 'EqualizationLossV2']
+)
+def test_losses_of_one_label_weigh_by_that_label_in_every_form_of_target(name):
+    # Their term is of the primary label: the weight is its own, not its set's mean.
+    loss = MODELS.build(
+        dict(
+            type=f'mmdet_imbalance.{name}',
+            num_classes=4,
+            class_weight=[2.0, 0.5, 3.0, 0.25],
+            reduction='none',
+        )
+    ).eval()
+    logits = torch.randn(6, loss.cls_channels)
+    pos_inds = torch.arange(4)
+    sets = torch.eye(4, dtype=torch.bool)
+    sets[:, 0] = True
+    torch.testing.assert_close(
+        loss(logits, MultiLabelTarget(LABELS, pos_inds, sets)), loss(logits, LABELS)
+    )
