@@ -7,6 +7,7 @@ by temporary ones.
 """
 
 import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -97,5 +98,8 @@ class Stage:
         if word in ('DIR', 'WORK_DIR') or word.startswith('data/'):
             folder = self.folder / word.lower()
             folder.mkdir(parents=True, exist_ok=True)
+            if word.startswith('data/'):
+                for image in path.parent.glob('*.png'):
+                    shutil.copy(image, folder)
             return str(folder)
         return word
