@@ -168,8 +168,9 @@ def reproduce(args: argparse.Namespace, argv: Sequence[str]) -> list:
             raise ToolError(f'--job must be in 0 .. {len(jobs) - 1}, got {args.job}')
         chosen = jobs[args.job]
         jobs = with_needs([chosen])
-    check_data(jobs)
     failed = []
+    if not args.report_only:
+        check_data(jobs)
     try:
         if not args.report_only:
             failed = run_jobs(jobs, launch)

@@ -203,7 +203,7 @@ def _job(plan, setting, name, config, overrides, seed, protocol, options) -> Job
     if setting.annotation is not None:
         cut = setting.annotation
         root = data_root or Path(cfg.data_root)
-        job.inputs[cut.key] = (
+        job.inputs[_annotation_key(cfg, where)] = (
             Job(
                 kind='annotation',
                 label=f'{setting.name}: annotation',
@@ -219,6 +219,17 @@ def _job(plan, setting, name, config, overrides, seed, protocol, options) -> Job
             CUT_FILE,
         )
     return job
+
+
+def _annotation_key(cfg: 'Config', where: str) -> str:
+    """Key of the training annotation, which wrappers put deeper."""
+    key, node = 'train_dataloader.dataset', cfg.get('train_dataloader', {})
+    node = node.get('dataset', {})
+    while 'ann_file' not in node:
+        if not isinstance(node.get('dataset'), dict):
+            raise ToolError(f'{where}: the config has no training annotation to cut')
+        key, node = f'{key}.dataset', node['dataset']
+    return f'{key}.ann_file'
 
 
 def _without_seeds(cfg: 'Config', setting: Setting) -> Any:

@@ -33,12 +33,14 @@ def _setting_parts(plan, setting, rows, confidence) -> list[str]:
     parts = [f'## {setting.name}', _protocol_line(plan, setting)]
     if setting.note:
         parts.append(setting.note)
-    header = ['row', 'published', 'seeds', *setting.metrics.values(), 'min a run']
+    shown = _defined_metrics(setting, rows)
+    headings = [setting.metrics[key] for key in shown]
+    header = ['row', 'published', 'seeds', *headings, 'min a run']
     lines = []
     for row in rows:
         name = row.row.name
         mark = ' (baseline)' if name == table.baseline else ''
-        cells = [_spread(row, key) for key in setting.metrics]
+        cells = [_spread(row, key) for key in shown]
         state = str(len(row.seeds))
         if row.failures:
             state += f', {len(row.failures)} failed'
@@ -69,6 +71,17 @@ def _setting_parts(plan, setting, rows, confidence) -> list[str]:
     if failed:
         parts.append('\n'.join(failed))
     return parts
+
+
+def _defined_metrics(setting: Setting, rows: Sequence[RowSummary]) -> list[str]:
+    """Metrics that some row has, e.g. no APr where no class is rare."""
+    if not any(row.seeds for row in rows):
+        return list(setting.metrics)
+    return [
+        key
+        for key in setting.metrics
+        if any(not math.isnan(v) for row in rows for v in row.values[key].values())
+    ]
 
 
 def _protocol_line(plan: Plan, setting: Setting) -> str:

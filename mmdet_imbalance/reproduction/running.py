@@ -213,7 +213,16 @@ def _call(job, command, launch, lock, look, mode) -> None:
         if process.poll() is None:
             _end(process)
     if process.returncode:
-        raise JobError(last_line(job) or f'exit code {process.returncode}')
+        raise JobError(_reason(job, process.returncode))
+
+
+def _reason(job: Job, code: int) -> str:
+    """Why a process ended with this exit code."""
+    line = last_line(job)
+    # A process that was killed had no last word: its last line is about something else.
+    if code < 0 and not line.startswith('error: '):
+        return f'killed by signal {-code} ({signal.Signals(-code).name})'
+    return line or f'exit code {code}'
 
 
 def _end(process: subprocess.Popen) -> None:

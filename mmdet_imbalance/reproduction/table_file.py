@@ -42,12 +42,10 @@ class Annotation:
     Attributes:
         file: annotation to cut, relative to the data folder.
         options: of the tool.
-        key: of the config that takes the file.
     """
 
     file: str
     options: tuple[str, ...]
-    key: str = 'train_dataloader.dataset.ann_file'
 
 
 @dataclass(frozen=True)
@@ -276,11 +274,8 @@ def _settings(scale: str, node: Node) -> Sequence[Setting]:
 
 def _annotation(setting: Node) -> Annotation:
     node = setting.at('annotation')
-    node.keys('file', 'options', maybe=('key',))
-    values = dict(file=node.at('file').text(), options=_words(node.at('options')))
-    if node.has('key'):
-        values['key'] = node.at('key').text()
-    return Annotation(**values)
+    node.keys('file', 'options')
+    return Annotation(node.at('file').text(), _words(node.at('options')))
 
 
 def _row(node: Node) -> Row:

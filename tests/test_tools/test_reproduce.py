@@ -43,6 +43,7 @@ rows:
 """
 #: Quantile 0.975 of Student's t with two degrees of freedom, from printed tables.
 T_TWO = 4.302652729911275
+KILLER = 'tests.helpers.kill_once'
 
 
 class Bench:
@@ -110,7 +111,8 @@ def test_table_holds_what_the_runs_said(bench, capsys):
     assert bench.row('ours', 'coco/APf')['verdict'] == 'undefined'
     text = (bench.out / 'table.small.md').read_text()
     assert text in capsys.readouterr().out
-    assert '| ours | not available | 3 | 36.7 ± 2.1 | 17.5 ± 0.0 | - |' in text
+    assert '| ours | not available | 3 | 36.7 ± 2.1 | 17.5 ± 0.0 |' in text
+    assert 'APf' not in text
     assert '33 (AP elsewhere)' in text
     assert 'a paper' in text
     assert (bench.out / 'table.small.png').stat().st_size > 1000
@@ -186,6 +188,7 @@ def test_failed_row_is_reported_and_the_others_go_on(bench, capsys):
 def test_killed_training_is_resumed(bench):
     table = bench.table('{fake_mode: kill}')
     assert bench.run('--seeds', 1, table=table) == 1
+    assert 'killed by signal 9 (SIGKILL)' in (bench.out / 'table.small.md').read_text()
     (work,) = bench.out.glob('runs/data/ours-*/seed0/work')
     assert (work / 'last_checkpoint').read_text().endswith('epoch_1.pth')
     assert bench.run('--seeds', 1, table=table) == 0
@@ -405,3 +408,81 @@ def test_unknown_table_names_those_there_are(bench, capsys):
     line = capsys.readouterr().err
     assert 'soft_balance' in line
     assert 'ghm' in line
+
+
+# --- the real tools -------------------------------------------------------------------
+@pytest.fixture
+def real_tools(bench, monkeypatch):
+    monkeypatch.setattr(load_tool('reproduce'), 'TOOLS', TOOLS)
+    # Processes find the helpers.
+    monkeypatch.setenv('PYTHONPATH', str(TOOLS.parent))
+    return bench
+
+
+def real(bench, table: Path, *argv: object) -> int:
+    words = ['--seeds', 1, '--device', 'cpu', '--drawings', 50, *argv]
+    plan._read.cache_clear()
+    argv = [table, '--out', bench.out, *words]
+    return load_tool('reproduce').main([str(word) for word in argv])
+
+
+@pytest.mark.slow
+def test_trains_resumes_and_compares(real_tools, bench, tmp_path):
+    """One row is killed in its second epoch, by the config itself."""
+    from tests.helpers.tiny_run import write_config as tiny_config
+    from tests.helpers.tiny_run import write_data
+
+    data = write_data(tmp_path / 'root' / 'data')
+    extra = (
+        "val_evaluator = dict(_delete_=True, ann_file=data_root + 'train.json',\n"
+        "    type='mmdet_imbalance.ImbalanceCocoMetric')\n"
+        'test_evaluator = val_evaluator\ntrain_cfg = dict(max_epochs=2)\n'
+    )
+    bench.stock = tiny_config(tmp_path, data, extra)
+    bench.ours = tmp_path / 'killed.py'
+    marker = tmp_path / 'killed'
+    bench.ours.write_text(
+        "_base_ = './tiny.py'\n"
+        f"custom_imports = dict(imports=['{KILLER}'])\n"
+        f"custom_hooks = [dict(type='KillOnce', marker='{marker}')]\n"
+    )
+    table = bench.table(seeds=1)
+    assert real(bench, table, '--data-root', tmp_path / 'root') == 1
+    text = (bench.out / 'table.small.md').read_text()
+    assert '| ours | not available | 0, 1 failed |' in text
+    assert real(bench, table, '--data-root', tmp_path / 'root') == 0
+    (killed,) = bench.out.glob('runs/data/killed-*/seed0')
+    # Two starts, and the second went on from the first epoch.
+    assert len(list((killed / 'work').glob('*/vis_data'))) == 2
+    assert 'resumed epoch: 1' in (killed / 'log.txt').read_text()
+    for name in ('stock', 'ours'):
+        row = bench.row(name)
+        assert row['num_seeds'] == '1'
+        assert 0 <= float(row['mean']) <= 1
+    # The same training but for the kill: the same figures.
+    assert bench.row('stock')['values'] == bench.row('ours')['values']
+    ours = bench.row('ours')
+    assert float(ours['difference']) == 0
+    assert float(ours['images_low']) <= 0 <= float(ours['images_high'])
+
+
+@pytest.mark.slow
+def test_retrains_heads(real_tools, bench, tmp_path):
+    from tests.helpers.shrunken_configs import shrink
+
+    folders = [tmp_path / name for name in ('one', 'two')]
+    configs = []
+    for folder, name in zip(folders, ('soft-balance', 'repeat-factor'), strict=True):
+        folder.mkdir()
+        stem = f'soft_balance/faster-rcnn_efficientnet-lite0_fpn_{name}_10e_hdbpmn.py'
+        configs.append(shrink(stem, folder))
+    bench.stock, bench.ours = configs
+    table = bench.table(protocol='retrain_head', seeds=1)
+    assert real(bench, table) == 0
+    row = bench.row('ours')
+    assert row['num_seeds'] == '1'
+    measured = {
+        json.loads(path.read_text())['metrics']['coco/AP']
+        for path in bench.out.glob('runs/data/small-*/seed0/rows.jsonl')
+    }
+    assert measured == {float(bench.row(name)['mean']) for name in ('stock', 'ours')}
