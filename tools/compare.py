@@ -119,7 +119,11 @@ def _markdown(tables, confidence):
             moved = (
                 f'{100 * d.difference:+.1f}' if d.difference == d.difference else '-'
             )
-            rows.append([d.figure, *shown, moved, *intervals, d.verdict])
+            verdict = d.verdict
+            if d.seed_interval is None and verdict in ('better', 'worse'):
+                # Another seed may turn it round.
+                verdict += ' on these images'
+            rows.append([d.figure, *shown, moved, *intervals, verdict])
         parts.append(f'### {title} (AP in percent)\n\n{markdown_table(header, rows)}\n')
     return '\n'.join(parts)
 

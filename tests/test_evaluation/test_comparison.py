@@ -150,6 +150,7 @@ def test_tool_compares_runs(tool, results, tmp_path, capsys, suffix):
     assert 'worse' in printed
     assert "'base': 2" in printed
     assert 'single run' not in printed
+    assert 'on these images' not in printed
     text = out.read_text()
     if suffix == 'json':
         row = next(iter(json.loads(text).values()))['AP']
@@ -164,6 +165,9 @@ def test_tool_warns_of_single_runs(tool, results, capsys):
     printed = capsys.readouterr().out
     assert 'single run' in printed
     assert 'within noise' in printed
+    bad = str(results / 'bad' / '0.bbox.json')
+    assert tool.main([one, bad, '--num-drawings', '20']) == 0
+    assert 'worse on these images' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
