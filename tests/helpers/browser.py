@@ -117,7 +117,7 @@ def browse(page, picture, width=1200) -> Seen:
 class _DevTools:
     """Commands to a browser and the events it sends in between."""
 
-    def __init__(self, browser, profile, timeout=120):
+    def __init__(self, browser, profile, timeout=400):
         self._deadline = time.monotonic() + timeout
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
