@@ -209,7 +209,9 @@ def retraining_config(
     cfg.default_hooks.checkpoint = dict(
         type='CheckpointHook', interval=-1, save_last=True, save_optimizer=False
     )
-    return cfg
+    # The host formats a config five times a run, which takes as long as a quarter of an
+    # epoch does here; without, what it writes down is Python that is less neat.
+    return Config(dict(cfg.items()), filename=cfg.filename, format_python_code=False)
 
 
 def _takes_false(backbone: dict) -> bool:

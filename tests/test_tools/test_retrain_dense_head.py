@@ -265,6 +265,25 @@ def test_anchors_of_the_padding_are_those_of_the_host(stock):
         assert ours.batch_input_shape == theirs.batch_input_shape
     # The smaller image is continued with zeros.
     assert not stacked[0][0, :, :, 8:].any()
+    # So the losses of a batch are those of the host, given the same features.
+    full.load_state_dict(model.state_dict())
+    full.extract_feat = lambda images: stacked
+    losses = model.loss(stacked, found['data_samples'])
+    expected = full.loss(host['inputs'], host['data_samples'])
+    assert torch.equal(
+        *(torch.stack([*x['loss_cls'], *x['loss_bbox']]) for x in (losses, expected))
+    )
+
+
+def test_config_of_a_run_is_written_down_without_a_formatter(stock, monkeypatch):
+    cfg = retraining_config(Config.fromfile(str(stock[0])), 'a', 'b', True)
+
+    def fail(*args, **kwargs):
+        raise RuntimeError('formatted')
+
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', fail)
+    assert Config.fromstring(cfg.pretty_text, '.py').to_dict() == cfg.to_dict()
+    assert cfg.filename == str(stock[0])
 
 
 def test_detectors_with_ways_of_their_own_are_refused(stock):
