@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from mmdet_imbalance.evaluation.tables import csv_table, markdown_table
 from mmdet_imbalance.reproduction.commands import shell_line
+from mmdet_imbalance.reproduction.jobs import Job, file_digest
 from mmdet_imbalance.reproduction.plan import Plan
 from mmdet_imbalance.reproduction.summary import RowSummary, verdict
 from mmdet_imbalance.reproduction.table_file import NOT_AVAILABLE, Row, Setting, Table
@@ -97,6 +98,12 @@ def _protocol_line(plan: Plan, setting: Setting) -> str:
             'Every row is a head re-trained on the frozen features of the stock '
             f'checkpoint of its seed (`tools/retrain_head.py {options}`)'
         )
+        num_stocks = _num_stocks(plan, setting)
+        if num_stocks < len(request.seeds):
+            how += (
+                f'; only {num_stocks} of {len(request.seeds)} stock checkpoints '
+                'differ, so intervals over seeds lack the noise of training them'
+            )
     cut = setting.annotation
     if cut is not None:
         how += (
@@ -104,6 +111,18 @@ def _protocol_line(plan: Plan, setting: Setting) -> str:
             f'{shell_line(cut.options)}`'
         )
     return f'{how}; seeds {seeds}.'
+
+
+def _num_stocks(plan: Plan, setting: Setting) -> int:
+    """Different stock checkpoints of the baseline over the seeds."""
+    jobs = plan.jobs[setting.name, plan.request.table.baseline]
+    return len(
+        {
+            job.stock.folder if isinstance(job.stock, Job) else file_digest(job.stock)
+            for job in jobs
+            if job.stock is not None
+        }
+    ) + sum(job.stock is None for job in jobs)
 
 
 def published_cell(row: Row) -> str:
