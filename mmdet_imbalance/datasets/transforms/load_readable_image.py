@@ -1,5 +1,6 @@
 """Loading step that leaves broken image files out of a training, and counts them."""
 
+import logging
 from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
@@ -61,6 +62,6 @@ class LoadReadableImage(LoadImageFromFile):
                 f'skipped an image that cannot be read ({num} so far, at most '
                 f'{self.max_unreadable}): {path} ({reason})',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
             return None

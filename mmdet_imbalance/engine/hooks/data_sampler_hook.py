@@ -6,6 +6,8 @@ seed of the checkpoint) and, in the epoch loop, the position within the epoch (t
 begins the epoch again).
 """
 
+import logging
+
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
@@ -54,7 +56,7 @@ class DataSamplerHook(Hook):
                 f'{type(runner.train_loop).__name__} cannot resume it: write '
                 '`infinite=True` in the sampler',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -93,7 +95,7 @@ class DataSamplerHook(Hook):
                 f'the resumed training has another {" and ".join(changed)}: it will '
                 'not show the very images that the interrupted one had to come',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._resume_within_epoch(runner, sampler)
@@ -113,7 +115,7 @@ class DataSamplerHook(Hook):
                 f'{runner.iter}, {len(loader)} an epoch, batch sampler '
                 f'{type(loader.batch_sampler).__name__}): it begins again',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
             return
         # A checkpoint of the last iteration still belongs to its epoch, which is then

@@ -17,6 +17,7 @@ others, of the same distribution.  The order of images is the same for any numbe
 workers.  On a GPU, some operations add in an order of their own.
 """
 
+import logging
 import random
 
 import numpy as np
@@ -77,7 +78,7 @@ class ExactResumeHook(Hook):
                 f'epoch {runner.epoch + 1} begins again: iteration {runner.iter} was '
                 f'counted with {saved}, now it is {epoch_layout(runner)}',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
         elif isinstance(loader.batch_sampler, ResumableBatches):
             loader.batch_sampler.skip_batches(done)
@@ -86,7 +87,7 @@ class ExactResumeHook(Hook):
                 f'epoch {runner.epoch + 1} begins again: its batch sampler is no '
                 'ResumableBatches',
                 logger='current',
-                level='WARNING',
+                level=logging.WARNING,
             )
 
     def after_train_iter(self, runner, batch_idx: int, *args, **kwargs) -> None:
