@@ -248,6 +248,10 @@ def test_config_of_a_page_trains(path, number, tmp_path, monkeypatch):
     config = small_config(path, number, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv('MMDET_IMBALANCE_TRACEBACK', '1')
+    # Laying out the logged config takes longer than the training.
+    monkeypatch.setattr(
+        'yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True)
+    )
     run = ['--work-dir', str(tmp_path / 'run'), '--seed', '0']
     assert load_tool('train').main([str(config), *run]) == 0
     assert list((tmp_path / 'run').glob('*.pth'))
