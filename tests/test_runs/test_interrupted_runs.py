@@ -127,6 +127,15 @@ def test_sigterm_saves_and_ends_cleanly(loop, at, phase, saved, whole, tmp_path)
     assert torch.equal(weights(config, LAST[loop]), whole[loop])
 
 
+def test_another_batch_size_begins_the_epoch_again_with_a_warning(tmp_path):
+    config = write_config(tmp_path, stop(tmp_path, 9, 'SIGTERM'))
+    assert train(config) == 0
+    other = ('--cfg-options', 'train_dataloader.batch_size=4')
+    assert train(config, '--resume', *other) == 0
+    logs = ''.join(path.read_text() for path in (tmp_path / 'run').glob('*/*.log'))
+    assert 'WARNING - epoch 2 begins again: iteration 9' in logs
+
+
 def test_a_second_sigterm_kills(tmp_path):
     config = write_config(
         tmp_path,
