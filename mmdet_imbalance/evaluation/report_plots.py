@@ -11,7 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    NullFormatter,
+    ScalarFormatter,
+    StrMethodFormatter,
+)
 
 from mmdet_imbalance.evaluation.analysis import Analysis
 from mmdet_imbalance.evaluation.error_types import ERROR_TYPES
@@ -97,7 +102,7 @@ def ap_against_frequency(analyses: Sequence[Analysis]) -> Figure:
     axes.set_xscale('log')
     # Plain numbers, few enough not to touch each other.
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3), numticks=8))
-    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_major_formatter(StrMethodFormatter('{x:g}'))
     axes.xaxis.set_minor_formatter(NullFormatter())
     known = analyses[0].facts.img_count is not None
     axes.set_xlabel('training images' if known else 'evaluated objects')
@@ -129,7 +134,7 @@ def error_costs(analyses: Sequence[Analysis]) -> Figure:
     groups = analyses[0].groups
     figure = new_figure(width=max(4.9, 1.5 + 0.45 * len(analyses) * len(groups)))
     axes = figure.add_subplot()
-    places, names = [], []
+    places, names, highest = [], [], 0.0
     for row, group in enumerate(groups):
         for number, analysis in enumerate(analyses):
             gain = analysis.errors.gain(analysis.groups[group])
@@ -141,11 +146,14 @@ def error_costs(analyses: Sequence[Analysis]) -> Figure:
                 label = kind if not places else None
                 axes.bar(place, value, bottom=bottom, color=colour, label=label)
                 bottom += value
+            highest = max(highest, bottom)
             places.append(place)
             own = shortened(analysis.name, 24)
             names.append(group if len(analyses) == 1 else f'{group}: {own}')
     turned = len(analyses) > 1
     axes.set_xticks(places, names, fontsize=7, rotation=90 if turned else 0)
+    # Stacked bars leave no margin by themselves.
+    axes.set_ylim(0, 1.05 * highest or 1)
     axes.set_ylabel('AP50 lost (%)')
     legend_above(figure, axes, columns=6)
     return figure
