@@ -4,13 +4,12 @@
 
 prints one table from one run, forward and backward. On a CPU the time is that of the
 process with one thread, which other jobs disturb least; the order of the losses is
-shuffled in each round and the median is taken. First the losses are compared: a fast
-loss that computes something else would be no gain.
+shuffled in each round and the best round is taken. The losses are compared: a fast loss
+that computes something else would be no gain.
 """
 
 import argparse
 import random
-import statistics
 import time
 
 import torch
@@ -71,7 +70,7 @@ def clock(device):
 
 
 def measure(data, cases, rounds, device):
-    """Median seconds of a forward and backward pass by name, and the losses."""
+    """Least seconds of a forward and backward pass by name, and the losses."""
     seconds, values = {name: [] for name in cases}, {}
     order = list(cases)
     for round_ in range(rounds + 1):
@@ -85,7 +84,7 @@ def measure(data, cases, rounds, device):
             if round_:  # The first round warms up.
                 seconds[name].append(spent)
             values[name] = loss.item()
-    return {name: statistics.median(each) for name, each in seconds.items()}, values
+    return {name: min(each) for name, each in seconds.items()}, values
 
 
 def report(title, seconds, values, plain, host):
