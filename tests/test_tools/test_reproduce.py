@@ -16,7 +16,9 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from mmdet_imbalance.cli.runs import load_checkpoint
 from mmdet_imbalance.reproduction import plan
 from tests.helpers.fake_tools import calls, write_config, write_sbatch, write_tools
 from tests.helpers.tools import TOOLS, load_tool
@@ -463,7 +465,14 @@ def test_trains_resumes_and_compares(real_tools, bench, tmp_path):
         row = bench.row(name)
         assert row['num_seeds'] == '1'
         assert 0 <= float(row['mean']) <= 1
-    # The same training but for the kill: the same figures.
+    # The same training but for the kill: the same weights, and so the same figures.
+    whole, resumed = (
+        load_checkpoint(str(path))['state_dict']
+        for name in ('tiny', 'killed')
+        for path in bench.out.glob(f'runs/data/{name}-*/seed0/work/epoch_2.pth')
+    )
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
     assert bench.row('stock')['values'] == bench.row('ours')['values']
     ours = bench.row('ours')
     assert float(ours['difference']) == 0
