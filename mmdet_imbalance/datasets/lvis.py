@@ -23,6 +23,10 @@ from mmdet_imbalance.core.hierarchy import ClassHierarchy
 from mmdet_imbalance.core.label_index import LabelIndex
 from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.core.same_object import merge_same_objects
+from mmdet_imbalance.datasets.host_arguments import (
+    add_class_texts,
+    refuse_remote_files,
+)
 from mmdet_imbalance.datasets.lvis_json import LvisColumns, image_path, read_lvis
 from mmdet_imbalance.datasets.relation_matrix import RelationMatrix
 from mmdet_imbalance.registry import DATASETS
@@ -69,6 +73,7 @@ class LVISMultiLabelDataset(BaseDetDataset):
             raise ValueError(
                 f'`same_object_iou` must be in (0, 1] or None, got {same_object_iou}'
             )
+        refuse_remote_files(kwargs.get('backend_args'))
         self.hierarchy_file = hierarchy_file
         self.same_object_iou = same_object_iou
         self.load_masks = load_masks
@@ -121,8 +126,9 @@ class LVISMultiLabelDataset(BaseDetDataset):
             if columns.segmentations is not None:
                 record['segmentations'] = [columns.segmentations[k] for k in objects]
             records.append(record)
-        counts = ', '.join(f'{k} {v}' for k, v in self.report.items() if v)
-        print_log(f'{self.ann_file}: {len(records)} images, {counts}', logger='current')
+        counts = [f'{k} {v}' for k, v in self.report.items() if v]
+        counts = ', '.join([f'{len(records)} images', *counts])
+        print_log(f'{self.ann_file}: {counts}', logger='current')
         return records
 
     def _complete_metainfo(self, columns: LvisColumns) -> None:
@@ -214,11 +220,14 @@ class LVISMultiLabelDataset(BaseDetDataset):
         boxes, labels = record.pop('boxes'), record.pop('labels')
         is_crowd = record.pop('is_crowd')
         segmentations = record.pop('segmentations', None)
-        table = LabelSetTable.shared(self._sets.num_classes)
+        num_classes = self._sets.num_classes
+        table = LabelSetTable.shared(num_classes)
         record['instances'] = [
             {
                 'bbox': box,
-                'bbox_label': table.add(self._names(label)),
+                'bbox_label': label
+                if label < num_classes
+                else table.add(self._names(label)),
                 'ignore_flag': int(crowd),
             }
             for box, label, crowd in zip(
@@ -233,6 +242,7 @@ class LVISMultiLabelDataset(BaseDetDataset):
         record['verified_neg'] = sorted(set(record['verified_neg']) - set(present))
         if not self.test_mode and self.same_object_iou is not None:
             record['label_sets'] = table
+        add_class_texts(record, self)
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:

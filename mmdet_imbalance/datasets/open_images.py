@@ -25,6 +25,10 @@ from mmengine.utils import is_abs
 from mmdet_imbalance.core.hierarchy import ClassHierarchy
 from mmdet_imbalance.core.label_index import LabelIndex
 from mmdet_imbalance.datasets.class_stats import default_cache_dir
+from mmdet_imbalance.datasets.host_arguments import (
+    add_class_texts,
+    refuse_remote_files,
+)
 from mmdet_imbalance.datasets.open_images_build import BuildOptions, build_columns
 from mmdet_imbalance.datasets.open_images_csv import read_class_list
 from mmdet_imbalance.datasets.open_images_records import OpenImagesRecords
@@ -95,6 +99,7 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
             )
         if kwargs.get('proposal_file') is not None:
             raise ValueError('`proposal_file` is not supported by this dataset')
+        refuse_remote_files(kwargs.get('backend_args'))
         self.label_file = label_file
         self.hierarchy_file = hierarchy_file
         self.image_level_ann_file = image_level_ann_file
@@ -169,7 +174,7 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
         mid_of = {name: mid for mid, name in names.items()}
         unknown = [name for name in chosen if name not in mid_of]
         if unknown or len(set(chosen)) < len(chosen) or not chosen:
-            near = get_close_matches(str(unknown[0]), mid_of, 1) if unknown else []
+            near = get_close_matches(str(unknown[0]), mid_of, 1, 0.5) if unknown else []
             hint = f'; the nearest to {unknown[0]!r} is {near[0]!r}' if near else ''
             raise ValueError(
                 "`metainfo['classes']` must be distinct names of "
@@ -279,6 +284,7 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
         idx = int(idx) % num
         record = self._records.record(self._image(idx))
         record['sample_idx'] = idx
+        add_class_texts(record, self)
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:

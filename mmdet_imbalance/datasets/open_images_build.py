@@ -299,6 +299,7 @@ def _add_sizes(columns: Columns, path: str | Path) -> None:
         values = np.append(values, 0)  # last: an image that the index lacks
         if (values[:-1] <= 0).any():
             row = int((values[:-1] <= 0).argmax())
-            raise row_error(path, row, f'{name.capitalize()} must be positive')
+            what = f'{name.capitalize()} must be positive'
+            raise row_error(path, row, what, can_skip=False)
         setattr(columns, name, values[found].astype(np.int32))
     columns.report['images_without_size'] = int((found < 0).sum())

@@ -10,6 +10,7 @@ Shapes: M rows of a file.
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -114,40 +115,53 @@ def line_of_row(path: str | Path, row: int) -> tuple[int, str]:
     return -1, ''
 
 
-def row_error(path: str | Path, row: int, what: str) -> ValueError:
-    """An error that names file, line and text of a data row."""
+def row_error(
+    path: str | Path, row: int, what: str, can_skip: bool = True
+) -> ValueError:
+    """An error that names file, line and text of a data row, and the way round it."""
     number, text = line_of_row(path, row)
-    return ValueError(f'{path}, line {number}: {what} in {text!r}')
+    hint = " (bad_rows='skip' leaves such rows out and counts them)" if can_skip else ''
+    return ValueError(f'{path}, line {number}: {what} in {text!r}{hint}')
 
 
 def read_class_list(path: str | Path) -> dict[str, str]:
     """Machine id -> name, in the order of the file.
 
+    Two ids of the Challenge's 500 classes are called `Bench` and two `Mouse`: such
+    names get their id, so that each class has a name of its own.  A third column that
+    numbers the classes from 1, as in the host's `cls-label-description.csv`, is read.
+
     Raises:
         FileNotFoundError: no such file.
-        ValueError: a line that is not `id,name`, or an id or a name that comes twice.
+        ValueError: a line that is not `id,name`, or an id that comes twice.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'`label_file` {str(path)!r} does not exist')
     names: dict[str, str] = {}
-    seen: set[str] = set()
     with open(path, newline='', encoding='utf-8-sig') as file:
         for number, row in enumerate(csv.reader(file), 1):
             if not row or (number == 1 and row[0] == 'LabelName'):
                 continue
-            if len(row) != 2 or not all(row):
-                raise ValueError(
-                    f'{path}, line {number}: expected `id,name`, got {row}'
-                )
-            mid, name = row
-            if mid in names or name in seen:
-                raise ValueError(f'{path}, line {number}: {row} comes twice')
+            where = f'{path}, line {number}'
+            if len(row) not in (2, 3) or not all(row):
+                raise ValueError(f'{where}: expected `id,name`, got {row}')
+            mid, name = row[:2]
+            if mid in names:
+                raise ValueError(f'{where}: {mid!r} comes twice')
             names[mid] = name
-            seen.add(name)
+            if len(row) == 3 and row[2] != str(len(names)):
+                raise ValueError(
+                    f'{where}: expected `id,name`, or `id,name,{len(names)}` (the '
+                    f'number of the class, counted from 1), got {row}'
+                )
     if not names:
         raise ValueError(f'{path} names no classes')
-    return names
+    times = Counter(names.values())
+    return {
+        mid: name if times[name] == 1 else f'{name} ({mid})'
+        for mid, name in names.items()
+    }
 
 
 def _lenient(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -179,9 +179,11 @@ def content_hash(path: Path, folder: Path) -> str:
             found.update(block)
     # A file that changed while it was read must not be known by its first stamp.
     if _stamp(path) == stamp:
-        write_text_atomically(
-            memo, json.dumps({'stamp': stamp, 'hash': found.hexdigest()})
-        )
+        # Where it cannot be remembered the file is read again at the next start.
+        with suppress(OSError):
+            write_text_atomically(
+                memo, json.dumps({'stamp': stamp, 'hash': found.hexdigest()})
+            )
     return found.hexdigest()
 
 
@@ -203,8 +205,16 @@ def _open(path: Path, key: str) -> OpenImagesStore | None:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold a lock file; the system frees it when the process ends, however it ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, 'w') as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = open(path, 'w')  # noqa: SIM115
+    except OSError as error:
+        raise OSError(
+            f'cannot keep the columns of Open Images in {path.parent} ({error}): give '
+            'the dataset a folder that can be written as `cache_dir`, or set '
+            'MMDET_IMBALANCE_CACHE'
+        ) from error
+    with lock as file:
         with suppress(OSError):  # a file system without locks: build twice, harmless
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

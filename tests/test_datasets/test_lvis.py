@@ -238,6 +238,14 @@ def test_truncated_and_missing_files_are_named(folder):
         build(folder, ann_file='no.json')
 
 
+def test_arguments_of_the_host_take_effect_or_raise(folder):
+    assert 'text' not in build(folder).get_data_info(0)
+    named = build(folder, return_classes=True)
+    assert named.get_data_info(0)['text'] == named.metainfo['classes']
+    with pytest.raises(ValueError, match=r'`backend_args`.*petrel'):
+        build(folder, backend_args=dict(backend='petrel'))
+
+
 def test_real_files_equal_plain_counting(shared_data):
     init_default_scope('mmdet')
     folder = shared_data / 'hdbpmn'

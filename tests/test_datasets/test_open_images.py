@@ -377,6 +377,20 @@ def test_impossible_arguments_are_refused(tmp_path, kwargs, message):
         dataset(tmp_path, [], **kwargs)
 
 
+def test_arguments_of_the_host_take_effect_or_raise(tmp_path):
+    plain = dataset(tmp_path, [line('x', '/m/d')])
+    assert 'text' not in plain.get_data_info(0)
+    prompt = {'Dog': dict(prefix='a ')}
+    texts = dict(return_classes=True, caption_prompt=prompt)
+    record = dataset(tmp_path, [line('x', '/m/d')], **texts).get_data_info(0)
+    assert record['text'] == plain.metainfo['classes']
+    assert record['caption_prompt'] == prompt
+    assert record['custom_entities'] is True
+    dataset(tmp_path, [line('x', '/m/d')], backend_args=dict(backend='local'))
+    with pytest.raises(ValueError, match=r'`backend_args`.*petrel'):
+        dataset(tmp_path, [line('x', '/m/d')], backend_args=dict(backend='petrel'))
+
+
 def test_real_files_give_their_rows(shared_data, tmp_path):
     folder = shared_data / 'aquarium' / 'open_images'
     data = OpenImagesMultiLabelDataset(

@@ -73,6 +73,19 @@ def test_newer_class_lists_have_a_header(tmp_path):
     assert data.metainfo['classes'] == tuple(CLASSES.values())
 
 
+def test_classes_of_one_name_are_told_apart_and_numbers_are_read(tmp_path):
+    """As in the Challenge's list, where two benches and two mice are classes."""
+    arguments = write_files(tmp_path, GOOD)
+    text = '/m/a,Animal,1\n/m/d,Bench,2\n/m/t,Toy,3\n/m/c,Bench,4\n'
+    (tmp_path / 'classes.csv').write_text(text)
+    data = OpenImagesMultiLabelDataset(**arguments)
+    names = ('Animal', 'Bench (/m/d)', 'Toy', 'Bench (/m/c)')
+    assert data.metainfo['classes'] == names
+    assert [data.get_cat_ids(i) for i in (0, 1)] == [[1], [3]]
+    with pytest.raises(ValueError, match=r"nearest to 'Bench' is 'Bench \(/m/"):
+        OpenImagesMultiLabelDataset(**arguments, metainfo=dict(classes=['Bench']))
+
+
 def test_file_without_rows_is_an_empty_dataset(tmp_path):
     data = load(tmp_path, [])
     assert len(data) == 0
@@ -161,7 +174,8 @@ def test_bad_image_level_rows(tmp_path, fact, message):
     [
         ('/m/a,Animal,3\n', 'line 1: expected'),
         ('/m/a,Animal\n/m/a,Dog\n', 'line 2: .* twice'),
-        ('/m/a,Animal\n/m/d,Animal\n', 'line 2: .* twice'),
+        ('/m/a,Animal,1\n/m/d,Dog,3\n', 'line 2: .*`id,name,2`'),
+        ('/m/a\n', 'line 1: expected'),
         ('', 'names no classes'),
     ],
 )
@@ -241,6 +255,26 @@ def test_store_of_another_version_is_made_again(tmp_path, builds, monkeypatch):
     monkeypatch.setattr(store_module, 'STORE_VERSION', 1)
     assert ids(load(tmp_path)) == ['x', 'y']
     assert len(builds) == 3
+
+
+def test_a_folder_that_cannot_be_written_is_named_and_a_store_in_it_is_read(
+    tmp_path, monkeypatch
+):
+    arguments = write_files(tmp_path, GOOD)
+    arguments['cache_dir'] = str(tmp_path / 'file' / 'cache')
+    (tmp_path / 'file').write_text('in the way of a folder')
+    with pytest.raises(OSError, match=r'file/cache .*`cache_dir`'):
+        OpenImagesMultiLabelDataset(**arguments)
+    first = load(tmp_path)
+
+    def refuse(*args):
+        raise PermissionError('read-only file system')
+
+    for name in ('write_text_atomically', 'write_store', '_locked'):
+        monkeypatch.setattr(store_module, name, refuse)
+    for memo in (tmp_path / 'cache').glob('*.seen.json'):
+        memo.unlink()
+    assert load(tmp_path).get_data_info(1) == first.get_data_info(1)
 
 
 def test_changed_annotation_of_the_same_size_and_time_is_seen(tmp_path, builds):
