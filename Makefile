@@ -112,4 +112,4 @@ $(VENV)/.installed-docs: requirements/docs.txt $(STAMP)
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-upstream build dist *.egg-info mmdet_imbalance/.mim
+	rm -rf .venv .venv-upstream build dist site *.egg-info mmdet_imbalance/.mim

@@ -17,7 +17,7 @@ from mmengine.registry import init_default_scope
 from tests.helpers.shrunken_configs import shrink
 from tests.helpers.tools import load_tool
 
-#: Stands for CONFIG where a document leaves it to the reader.
+#: Stands for CONFIG where a document has named no config before.
 DEFAULT_CONFIG = 'hdbpmn/faster-rcnn_efficientnet-lite0_fpn_10e_hdbpmn.py'
 
 
@@ -32,6 +32,7 @@ class Stage:
         folder.mkdir()
         self.folder = folder
         self._configs: dict[str, Path] = {}
+        self._named = DEFAULT_CONFIG
         self._results: list[Path] = []
 
     def run(self, name: str, words: list[str]) -> int:
@@ -42,8 +43,12 @@ class Stage:
         return load_tool(name).main(replaced)
 
     def config(self, name: str) -> Path:
-        """Shrunken version of a config that a document names."""
-        source = name.removeprefix('configs/') if '/' in name else DEFAULT_CONFIG
+        """Shrunken version of a config; CONFIG is the one named last."""
+        if '/' in name:
+            self._named = name.removeprefix('configs/')
+        return self._shrunken(self._named)
+
+    def _shrunken(self, source: str) -> Path:
         if source not in self._configs:
             folder = self.folder / f'config{len(self._configs)}'
             folder.mkdir()
@@ -65,7 +70,7 @@ class Stage:
 
     def results(self) -> Path:
         """Detections of a test run, as `outfile_prefix` writes them."""
-        config = self.config('CONFIG')
+        config = self._shrunken(DEFAULT_CONFIG)
         prefix = self.folder / 'results' / f'run{len(self._results)}'
         argv = [str(config), str(self.checkpoint(config)), '--work-dir', 'tested']
         argv += ['--cfg-options', f'test_evaluator.outfile_prefix={prefix}']
