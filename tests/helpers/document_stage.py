@@ -97,6 +97,8 @@ class Stage:
             return f'{name}={self._replaced(value, config, path)}'
         if word in ('RESULTS', 'A', 'B') or word.endswith('.bbox.json'):
             return str(self.results())
+        if word == 'ANNOTATION':
+            return str(path.parent / 'train.json')
         if word.startswith('data/') and Path(word).suffix:
             # Files of real data are those of the shrunken config.
             return str(path.parent / Path(word).name)
