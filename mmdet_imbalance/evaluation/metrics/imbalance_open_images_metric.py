@@ -49,10 +49,6 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
     Or it comes from `ann_file`.
 
     Args:
-        ann_file: COCO JSON of the evaluated images, whose annotations have
-            `is_group_of` and whose images have `pos_category_ids` and
-            `neg_category_ids`, verified to be present and absent: `PREFIX.gt.json` is
-            such a file. None takes the ground truth from the data samples.
         protocol: 'challenge': only classes verified in the image are judged, a group
             that was found weighs 1. 'v2': all are judged, groups weigh 0.
         group_of_weight: weight of a group in place of that of the protocol.
@@ -67,6 +63,10 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
         freq_thresholds: the most training images of a rare and of a common class;
             None keeps the groups of the statistics.
         classwise: log a table of all classes and return `AP_<class>`.
+        ann_file: COCO JSON of the evaluated images, whose annotations have
+            `is_group_of` and whose images have `pos_category_ids` and
+            `neg_category_ids`, verified to be present and absent: `PREFIX.gt.json` is
+            such a file. None takes the ground truth from the data samples.
         only_evaluated_images: leave out images of `ann_file` that were not evaluated;
             otherwise their objects are missed.
         outfile_prefix: writes `PREFIX.bbox.json` and `PREFIX.gt.json`.
@@ -78,7 +78,6 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
 
     def __init__(
         self,
-        ann_file: str | None = None,
         protocol: str = 'challenge',
         group_of_weight: float | None = None,
         iou_thr: float = 0.5,
@@ -87,6 +86,7 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
         class_stats: ClassStats | str | None = None,
         freq_thresholds: Sequence[int] | None = None,
         classwise: bool = False,
+        ann_file: str | None = None,
         only_evaluated_images: bool = False,
         outfile_prefix: str | None = None,
         collect_device: str = 'cpu',
