@@ -10,9 +10,12 @@ model = dict(
                 _delete_=True,
                 type='mmdet_imbalance.ConcurrentSoftmaxLoss',
                 num_classes=num_classes))))
+# Label sets name annotated classes only: no object has two of them here.
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True, **_base_.tree, dataset=_base_.train_dataloader.dataset))
+        _delete_=True,
+        **_base_.tree,
+        dataset=dict(same_object_iou=None, **_base_.train_dataloader.dataset)))
 val_dataloader = dict(
     dataset=dict(
         _delete_=True, **_base_.tree, dataset=_base_.val_dataloader.dataset))
