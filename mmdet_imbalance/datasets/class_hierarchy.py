@@ -119,6 +119,7 @@ class ClassHierarchyDataset(BaseDataset):
             self.hierarchy.check_names(nodes)
         self._check_one_class_a_node(names, nodes)
         if self._add_ancestor_classes:
+            self._check_no_label_sets()
             added = self.hierarchy.inner_nodes_above(nodes)
             shown = {node: name for name, node in self._name_map.items()}
             names += tuple(shown.get(node, node) for node in added)
@@ -137,6 +138,16 @@ class ClassHierarchyDataset(BaseDataset):
         if isinstance(palette, Sequence) and not isinstance(palette, str):
             own['palette'] = [*palette, *_colours(len(names) - len(palette))]
         return own
+
+    def _check_no_label_sets(self) -> None:
+        """Ids of label sets begin where the added classes would."""
+        joins = getattr(self.dataset, 'same_object_iou', None) is not None
+        if joins and not getattr(self.dataset, 'test_mode', False):
+            raise ValueError(
+                '`add_ancestor_classes` cannot stand around '
+                f'{type(self.dataset).__name__} with label sets, whose ids '
+                'begin at the number of annotated classes: set `same_object_iou=None` in it'
+            )
 
     def _check_one_class_a_node(self, names, nodes) -> None:
         first: dict[str, str] = {}
