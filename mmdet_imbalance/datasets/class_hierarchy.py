@@ -146,7 +146,8 @@ class ClassHierarchyDataset(BaseDataset):
             raise ValueError(
                 '`add_ancestor_classes` cannot stand around '
                 f'{type(self.dataset).__name__} with label sets, whose ids '
-                'begin at the number of annotated classes: set `same_object_iou=None` in it'
+                'begin at the number of annotated classes: '
+                'set `same_object_iou=None` in it'
             )
 
     def _check_one_class_a_node(self, names, nodes) -> None:
