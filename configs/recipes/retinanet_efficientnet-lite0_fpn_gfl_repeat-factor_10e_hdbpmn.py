@@ -1,0 +1,12 @@
+_base_ = '../gfl/retinanet_efficientnet-lite0_fpn_gfl_10e_hdbpmn.py'
+# Which weight: quality of the box. Which images: classes on less than a tenth of them are
+# repeated.
+train_dataloader = dict(
+    sampler=dict(
+        _delete_=True,
+        type='mmdet_imbalance.RepeatFactorSampler',
+        oversample_thr=0.1))
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdet_imbalance.DataSamplerHook')
+]
