@@ -9,10 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmdet_imbalance.core.label_index import LabelIndex
-from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT, IGNORED_BIT
 from mmdet_imbalance.datasets.open_images_csv import FLAGS
 from mmdet_imbalance.datasets.open_images_store import OpenImagesStore
+from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets, WiderClasses
 
 #: is_occluded, is_truncated, is_group_of, is_depiction, is_inside: the host's keys.
 FLAG_KEYS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
@@ -36,7 +36,7 @@ class RecordWithoutSize(dict):
         raise KeyError(key)
 
 
-class OpenImagesRecords:
+class OpenImagesRecords(NumbersLabelSets):
     """Looks images up in a store.
 
     Args:
@@ -44,6 +44,7 @@ class OpenImagesRecords:
         img_prefix: folder of the images.
         img_suffix: of the image files.
         with_label_sets: records bring the table that decodes their labels.
+        wider: the classes around the dataset; None: it stands in no others.
     """
 
     def __init__(
@@ -52,17 +53,26 @@ class OpenImagesRecords:
         img_prefix: str,
         img_suffix: str,
         with_label_sets: bool,
+        wider: WiderClasses | None = None,
     ) -> None:
         self.store = store
         self.img_prefix = img_prefix
         self.img_suffix = img_suffix
         self.with_label_sets = with_label_sets
+        self._wider = wider
+        self._bind_table()
+
+    def widen_label_sets(self, wider: WiderClasses) -> None:
+        """Number the label sets behind the classes of a wrapper from now on."""
+        super().widen_label_sets(wider)
         self._bind_table()
 
     def _bind_table(self) -> None:
         """Ids of the store's sets in the table of this process, (C + S,)."""
-        self._table = LabelSetTable.shared(self.store.num_classes)
-        ids = [self._table.add(labels) for labels in self.store.sets]
+        self._table = self.set_table(self.store.num_classes)
+        ids = [
+            self._table.add(self.primary_first(labels)) for labels in self.store.sets
+        ]
         own = np.arange(self.store.num_classes)
         self._shared_id = np.concatenate([own, np.array(ids, dtype=np.int64)])
 
