@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmdet_imbalance.core.label_index import LabelIndex
-from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT, IGNORED_BIT
+from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT
 from mmdet_imbalance.datasets.open_images_csv import FLAGS
+from mmdet_imbalance.datasets.open_images_objects import IGNORED_BIT
 from mmdet_imbalance.datasets.open_images_store import OpenImagesStore
 from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets, WiderClasses
 
@@ -168,15 +169,21 @@ class OpenImagesRecords(NumbersLabelSets):
 def _expand_sets(index: LabelIndex, num_classes: int, sets: Sequence) -> LabelIndex:
     """Give an object with k labels k rows."""
     size = np.concatenate([np.ones(num_classes, int), [len(s) for s in sets]])
-    flat = np.concatenate([np.arange(num_classes), *map(np.asarray, sets)])
-    start = np.cumsum(size) - size
     num = size[index.labels]
-    row = np.repeat(np.arange(len(num)), num)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(num) - num, num)
-    ends = np.concatenate([[0], np.cumsum(num)])
+    ends = np.zeros(len(num) + 1, dtype=np.int64)
+    np.cumsum(num, out=ends[1:])
+    is_first = np.zeros(ends[-1], dtype=bool)
+    is_first[ends[:-1]] = True
+    row = np.cumsum(is_first) - 1
+    # Nearly all rows are one label: only the others are taken apart.
+    labels = index.labels[row]
+    several = np.flatnonzero(num > 1)
+    flat = np.concatenate([np.zeros(0, int), *map(np.asarray, sets)])
+    of_set = np.concatenate([[0], np.cumsum(size[num_classes:])])
+    num = num[several]
+    within = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
+    member = np.repeat(of_set[index.labels[several] - num_classes], num) + within
+    labels[np.repeat(ends[several], num) + within] = flat[member]
     return LabelIndex(
-        ends[index.image_ptr],
-        flat[np.repeat(start[index.labels], num) + within],
-        index.ignored[row],
-        index.object_of_row()[row],
+        ends[index.image_ptr], labels, index.ignored[row], index.object_of_row()[row]
     )
