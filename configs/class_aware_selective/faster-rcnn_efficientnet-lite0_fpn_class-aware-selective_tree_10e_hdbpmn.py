@@ -10,9 +10,7 @@ train_dataloader = dict(
     dataset=dict(
         _delete_=True,
         **_base_.tree,
-        # Label sets would be of the annotated classes alone.
-        dataset=dict(
-            **{**_base_.train_dataloader.dataset, 'same_object_iou': None})))
+        dataset=_base_.train_dataloader.dataset))
 val_dataloader = dict(
     dataset=dict(
         _delete_=True, **_base_.tree, dataset=_base_.val_dataloader.dataset))

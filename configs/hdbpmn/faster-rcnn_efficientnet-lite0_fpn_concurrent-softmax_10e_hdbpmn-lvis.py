@@ -10,7 +10,7 @@ model = dict(
                 _delete_=True,
                 type='mmdet_imbalance.ConcurrentSoftmaxLoss',
                 num_classes=num_classes))))
-# Label sets name annotated classes only: no object has two of them here.
+# A row an object, as in the figures of README.md; 8 objects here have two rows.
 train_dataloader = dict(
     dataset=dict(
         _delete_=True,

@@ -1,7 +1,8 @@
 """A class hierarchy beside any detection dataset.
 
 Records, labels and images stay those of the wrapped dataset; the metainfo gains the
-ancestors, from which losses, samplers and metrics derive implied labels.
+ancestors, from which losses, samplers and metrics derive implied labels.  Where classes
+are appended, ids of label sets move behind them (`wider_label_sets`).
 
 Shapes: C classes, those that are appended included.
 """
@@ -21,6 +22,11 @@ from mmdet_imbalance.core.label_index import LabelIndex
 from mmdet_imbalance.datasets.class_stats import content_hash
 from mmdet_imbalance.datasets.label_index import class_names, label_index
 from mmdet_imbalance.datasets.relation_matrix import RelationMatrix
+from mmdet_imbalance.datasets.wider_label_sets import (
+    WiderClasses,
+    raise_cannot_widen,
+    widen_label_sets,
+)
 from mmdet_imbalance.registry import DATASETS
 
 
@@ -41,7 +47,8 @@ class ClassHierarchyDataset(BaseDataset):
             wrapped dataset where it is not found as it stands.
         add_ancestor_classes: append the inner nodes above the classes as classes of
             their own (the root left out), in the order of the file. Labels keep their
-            numbers; `num_classes` of the model must be the new number.
+            numbers, ids of label sets come behind the new ones; `num_classes` of the
+            model must be the new number.
         name_map: class name -> node name where they differ; or a CSV file of lines
             `node,class name` (the Open Images class descriptions). Classes it lacks
             go by their own name; appended nodes go by the name that it gives them.
@@ -52,7 +59,8 @@ class ClassHierarchyDataset(BaseDataset):
     Raises:
         FileNotFoundError: no such hierarchy file.
         ValueError: classes or mapped nodes that the hierarchy lacks, two classes on
-            one node, a cycle, or a dataset without classes.
+            one node, a cycle, a dataset without classes, or one with label sets that
+            cannot be numbered behind added classes.
     """
 
     #: Says to `class_stats_of` that the records are those of `self.dataset`.
@@ -86,6 +94,7 @@ class ClassHierarchyDataset(BaseDataset):
         self._add_ancestor_classes = add_ancestor_classes
         self._allow_unknown = allow_unknown
         self._hierarchy_metainfo: dict | None = None
+        self._set_classes: int | None = None
         if not lazy_init:
             self.full_init()
 
@@ -106,7 +115,11 @@ class ClassHierarchyDataset(BaseDataset):
                 self.dataset.full_init()
                 inner, names = self.dataset.metainfo, class_names(self.dataset)
             self._hierarchy_metainfo = self._make_metainfo(inner, names)
-        return {**inner, **self._hierarchy_metainfo}
+        metainfo = {**inner, **self._hierarchy_metainfo}
+        if 'freq_group' in inner:  # the appended classes have none
+            added = len(metainfo['classes']) - len(inner['freq_group'])
+            metainfo['freq_group'] = [*inner['freq_group'], *[''] * added]
+        return metainfo
 
     def _make_metainfo(self, inner: dict, names: tuple[str, ...] | None) -> dict:
         if not names:
@@ -119,7 +132,6 @@ class ClassHierarchyDataset(BaseDataset):
             self.hierarchy.check_names(nodes)
         self._check_one_class_a_node(names, nodes)
         if self._add_ancestor_classes:
-            self._check_no_label_sets()
             added = self.hierarchy.inner_nodes_above(nodes)
             shown = {node: name for name, node in self._name_map.items()}
             names += tuple(shown.get(node, node) for node in added)
@@ -137,18 +149,16 @@ class ClassHierarchyDataset(BaseDataset):
         palette = inner.get('palette')
         if isinstance(palette, Sequence) and not isinstance(palette, str):
             own['palette'] = [*palette, *_colours(len(names) - len(palette))]
+        if len(names) > len(inner['classes']):
+            self._set_classes = len(names)
+            widen_label_sets(self.dataset, WiderClasses(len(inner['classes']), matrix))
         return own
 
-    def _check_no_label_sets(self) -> None:
-        """Ids of label sets begin where the added classes would."""
-        joins = getattr(self.dataset, 'same_object_iou', None) is not None
-        if joins and not getattr(self.dataset, 'test_mode', False):
-            raise ValueError(
-                '`add_ancestor_classes` cannot stand around '
-                f'{type(self.dataset).__name__} with label sets, whose ids '
-                'begin at the number of annotated classes: '
-                'set `same_object_iou=None` in it'
-            )
+    def widen_label_sets(self, wider: WiderClasses) -> None:
+        """Number the label sets behind the classes of a wrapper around this one."""
+        _ = self.metainfo  # the sets are behind the classes of this one first
+        self._set_classes = wider.num_classes
+        widen_label_sets(self.dataset, wider)
 
     def _check_one_class_a_node(self, names, nodes) -> None:
         first: dict[str, str] = {}
@@ -199,7 +209,18 @@ class ClassHierarchyDataset(BaseDataset):
 
     def get_data_info(self, idx: int) -> dict:
         """Record of one image."""
-        return self.dataset.get_data_info(idx)
+        self._know_classes()
+        record = self.dataset.get_data_info(idx)
+        table = record.get('label_sets')
+        known = self._set_classes
+        if None not in (table, known) and table.num_classes != known:
+            raise_cannot_widen(self.dataset)
+        return record
+
+    def _know_classes(self) -> None:
+        """A record may be asked for before anything else: its ids need the classes."""
+        if self._hierarchy_metainfo is None:
+            _ = self.metainfo
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of one image."""
@@ -207,10 +228,12 @@ class ClassHierarchyDataset(BaseDataset):
 
     def prepare_data(self, idx: int) -> Any:
         """One image through the pipeline; None where the pipeline gives it up."""
+        self._know_classes()
         return self.dataset.prepare_data(idx)
 
     def __getitem__(self, idx: int) -> dict:
         """One sample; another one where the pipeline gives an image up."""
+        self._know_classes()
         return self.dataset[idx]
 
     def __len__(self) -> int:

@@ -15,7 +15,6 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from mmdet_imbalance.core.label_index import LabelIndex
-from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.datasets.glyph_cache import GlyphCache, content_key
 from mmdet_imbalance.datasets.glyph_renderer import GlyphScene, stream
 from mmdet_imbalance.datasets.glyph_vocabulary import (
@@ -26,11 +25,12 @@ from mmdet_imbalance.datasets.glyph_vocabulary import (
     concurrent_leaves,
     zipf_probs,
 )
+from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets
 from mmdet_imbalance.registry import DATASETS
 
 
 @DATASETS.register_module()
-class GlyphDataset(BaseDetDataset):
+class GlyphDataset(NumbersLabelSets, BaseDetDataset):
     """Generated images of glyphs; image `i` is a pure function of `(seed, i)`.
 
     The pipeline has no loading step: the dataset hands the image over in memory. With
@@ -170,6 +170,16 @@ class GlyphDataset(BaseDetDataset):
             if (record['instances'] or not drop_empty) and record['width'] >= min_size
         ]
 
+    def get_data_info(self, idx: int) -> dict:
+        """Record of one image; its ids of label sets are behind the classes around."""
+        record = super().get_data_info(idx)
+        num_classes = len(self._metainfo['classes'])
+        shift = self.set_table(num_classes).num_classes - num_classes
+        for instance in record['instances'] if shift else ():
+            if instance['bbox_label'] >= num_classes:
+                instance['bbox_label'] += shift
+        return record
+
     def prepare_data(self, idx: int):
         """Record and image of position `idx`, through the pipeline."""
         record = self.get_data_info(idx)
@@ -248,12 +258,12 @@ class GlyphDataset(BaseDetDataset):
         The process has one table, so that images of several datasets can be mixed: ids
         of this dataset's own table become ids of that one.
         """
-        num_classes = len(self.metainfo['classes'])
-        table = LabelSetTable.shared(num_classes)
+        table = self.set_table(len(self._metainfo['classes']))
         for instance in record['instances']:
-            own = instance['bbox_label'] - num_classes
+            own = instance['bbox_label'] - table.num_classes
             if own >= 0:
-                instance['bbox_label'] = table.add(self._label_sets[own])
+                labels = self.primary_first(self._label_sets[own])
+                instance['bbox_label'] = table.add(labels)
         record['label_sets'] = table
 
     def _known(self, leaves: Sequence[int]) -> tuple[int, ...]:

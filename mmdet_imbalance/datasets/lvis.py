@@ -29,6 +29,7 @@ from mmdet_imbalance.datasets.host_arguments import (
 )
 from mmdet_imbalance.datasets.lvis_json import LvisColumns, image_path, read_lvis
 from mmdet_imbalance.datasets.relation_matrix import RelationMatrix
+from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets
 from mmdet_imbalance.registry import DATASETS
 
 #: Tree of the LVIS synsets, made by `tools/wordnet_tree.py`.
@@ -36,7 +37,7 @@ WORDNET_TREE = Path(__file__).with_name('lvis_wordnet_hierarchy.json')
 
 
 @DATASETS.register_module()
-class LVISMultiLabelDataset(BaseDetDataset):
+class LVISMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
     """LVIS, or any file of its layout.
 
     Image-level facts in a record, as labels: `verified_pos` (annotated), `verified_neg`
@@ -221,13 +222,13 @@ class LVISMultiLabelDataset(BaseDetDataset):
         is_crowd = record.pop('is_crowd')
         segmentations = record.pop('segmentations', None)
         num_classes = self._sets.num_classes
-        table = LabelSetTable.shared(num_classes)
+        table = self.set_table(num_classes)
         record['instances'] = [
             {
                 'bbox': box,
                 'bbox_label': label
                 if label < num_classes
-                else table.add(self._names(label)),
+                else table.add(self.primary_first(self._names(label))),
                 'ignore_flag': int(crowd),
             }
             for box, label, crowd in zip(

@@ -35,11 +35,15 @@ from mmdet_imbalance.datasets.open_images_records import OpenImagesRecords
 from mmdet_imbalance.datasets.open_images_store import open_or_build, store_key
 from mmdet_imbalance.datasets.relation_matrix import RelationMatrix
 from mmdet_imbalance.datasets.transforms.absolute_boxes import AbsoluteBoxes
+from mmdet_imbalance.datasets.wider_label_sets import (
+    NumbersLabelSets,
+    WiderClasses,
+)
 from mmdet_imbalance.registry import DATASETS
 
 
 @DATASETS.register_module()
-class OpenImagesMultiLabelDataset(BaseDetDataset):
+class OpenImagesMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
     """Open Images with hierarchy and explicit label sets.
 
     A record has the host's keys. Without a size index its boxes are fractions
@@ -147,6 +151,7 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
             self.data_prefix['img'],
             self.img_suffix,
             not self.test_mode and self.same_object_iou is not None,
+            self._wider,
         )
         self._order = self._filtered_order()
         if self._indices is not None:
@@ -272,6 +277,12 @@ class OpenImagesMultiLabelDataset(BaseDetDataset):
                 )
 
     # --- records -------------------------------------------------------------------
+    def widen_label_sets(self, wider: WiderClasses) -> None:
+        """Number the label sets behind the classes of a wrapper from now on."""
+        super().widen_label_sets(wider)
+        if self._fully_initialized:
+            self._records.widen_label_sets(self._wider)
+
     def __len__(self) -> int:
         self.full_init()
         return len(self._store) if self._order is None else len(self._order)

@@ -5,14 +5,12 @@ Shapes: I images, M rows of the annotation, N objects, C classes.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmdet_imbalance.core.same_object import merge_same_objects
 from mmdet_imbalance.datasets.open_images_csv import (
     CODES,
     FLAGS,
@@ -21,11 +19,9 @@ from mmdet_imbalance.datasets.open_images_csv import (
     read_columns,
     row_error,
 )
+from mmdet_imbalance.datasets.open_images_objects import IGNORED_BIT, join_objects
 
 GROUP_OF_BIT = 1 << FLAGS.index('IsGroupOf')
-IGNORED_BIT = 1 << len(FLAGS)
-#: Images whose objects are joined at once: bounds the memory of the search.
-ROWS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -111,7 +107,11 @@ def _read_boxes(path: str | Path, options: BuildOptions) -> Columns:
     code, mids = codes_of(read.pop('LabelName'))
     boxes = np.empty((len(image), 4))
     for at, side in enumerate(SIDES):
-        boxes[:, at] = read.pop(side).to_numpy()
+        start = 0
+        for chunk in read.pop(side).chunks:
+            values = chunk.to_numpy(zero_copy_only=False)
+            boxes[start : start + len(values), at] = values
+            start += len(values)
     flags = np.zeros(len(image), dtype=np.uint8)
     for bit, name in enumerate(FLAGS):
         if name in read:
@@ -134,12 +134,19 @@ def _read_boxes(path: str | Path, options: BuildOptions) -> Columns:
         image, boxes, labels, flags = (a[order] for a in (image, boxes, labels, flags))
     sets: list[tuple[int, ...]] = []
     if not options.test_mode:
-        image, boxes, labels, flags, sets = _objects(
+        image, boxes, labels, flags, sets = join_objects(
             image, boxes, labels, flags, options, report
         )
     report['objects'] = len(labels)
-    ptr = np.searchsorted(image, np.arange(len(image_id) + 1)).astype(np.int64)
+    ptr = _row_pointer(image, len(image_id))
     return Columns(image_id, ptr, boxes, labels, flags, sets, report=report)
+
+
+def _row_pointer(image: np.ndarray, num_images: int) -> np.ndarray:
+    """First row of each image and the end, (I + 1,); of rows sorted by image."""
+    ptr = np.zeros(num_images + 1, dtype=np.int64)
+    np.cumsum(np.bincount(image, minlength=num_images), out=ptr[1:])
+    return ptr
 
 
 def _labels_of_rows(path, code, mids, options) -> tuple[np.ndarray, np.ndarray]:
@@ -157,7 +164,10 @@ def _labels_of_rows(path, code, mids, options) -> tuple[np.ndarray, np.ndarray]:
 
 def _impossible_boxes(path, boxes, skip_bad) -> np.ndarray:
     """Rows whose coordinates are no numbers or reversed, (M,)."""
-    bad = ~np.isfinite(boxes).all(axis=1)
+    bad = np.zeros(len(boxes), dtype=bool)
+    # One number says it of all, nan included.
+    if not np.isfinite([boxes.min(initial=0), boxes.max(initial=0)]).all():
+        bad = ~np.isfinite(boxes).all(axis=1)
     what = 'a coordinate is missing or not finite'
     if not bad.any():
         bad = (boxes[:, 0] > boxes[:, 2]) | (boxes[:, 1] > boxes[:, 3])
@@ -179,9 +189,10 @@ def _nameless_images(path, image, image_id, skip_bad) -> np.ndarray:
 
 def _choose_for_training(boxes, flags, keep, options, report) -> np.ndarray:
     """Clip to the image, leave out what has no area and, if asked, groups."""
-    outside = keep & ((boxes < 0) | (boxes > 1)).any(axis=1)
-    report['clipped'] = int(outside.sum())
-    if outside.any():
+    report['clipped'] = 0
+    if not 0 <= boxes.min(initial=0) <= boxes.max(initial=0) <= 1:
+        outside = keep & ((boxes < 0) | (boxes > 1)).any(axis=1)
+        report['clipped'] = int(outside.sum())
         boxes[outside] = boxes[outside].clip(0, 1)
     empty = (boxes[:, 0] == boxes[:, 2]) | (boxes[:, 1] == boxes[:, 3])
     report['without_area'] = int((keep & empty).sum())
@@ -193,68 +204,6 @@ def _choose_for_training(boxes, flags, keep, options, report) -> np.ndarray:
     elif options.train_group_of == 'ignore':
         flags[group] |= IGNORED_BIT
     return keep
-
-
-def _objects(image, boxes, labels, flags, options, report):
-    """Leave out repeated rows and join annotations of one object, a part at a time."""
-    starts = np.flatnonzero(np.diff(image, prepend=-1))
-    cuts = starts[np.searchsorted(starts, range(0, len(image), ROWS_AT_ONCE))[1:] - 1]
-    cuts = np.unique([0, *cuts.tolist(), len(image)])
-    keep_parts, label_parts, sets, numbers = [], [], [], {}
-    counts = {'repeated': 0, 'concurrent': 0, 'implied': 0}
-    for a, b in pairwise(cuts.tolist()):
-        rows = a + _first_of_equal(image[a:b], boxes[a:b], labels[a:b], flags[a:b])
-        counts['repeated'] += int(b - a - len(rows))
-        part_labels = labels[rows].astype(np.int32)
-        if options.same_object_iou is not None:
-            judged = np.flatnonzero((flags[rows] & IGNORED_BIT) == 0)
-            at = rows[judged]
-            merged = merge_same_objects(
-                boxes[at],
-                image[at],
-                labels[at],
-                options.ancestor_matrix,
-                options.same_object_iou,
-            )
-            counts['concurrent'] += merged.num_concurrent
-            counts['implied'] += merged.num_implied
-            for place, found in merged.sets.items():
-                key = (found[0], *sorted(found[1:]))
-                if key not in numbers:
-                    numbers[key] = options.num_classes + len(sets)
-                    sets.append(key)
-                part_labels[judged[merged.keep[place]]] = numbers[key]
-            stays = np.ones(len(rows), dtype=bool)
-            stays[judged] = False
-            stays[judged[merged.keep]] = True
-            rows, part_labels = rows[stays], part_labels[stays]
-        keep_parts.append(rows)
-        label_parts.append(part_labels)
-    report.update(counts, label_sets=len(sets))
-    keep = np.concatenate(keep_parts) if keep_parts else np.zeros(0, dtype=np.int64)
-    labels = np.concatenate(label_parts) if label_parts else labels[:0]
-    return image[keep], boxes[keep], labels, flags[keep], sets
-
-
-def _first_of_equal(image, boxes, labels, flags) -> np.ndarray:
-    """Rows, rising, of which none repeats an earlier one in everything."""
-    bits = [image, labels, flags, *np.ascontiguousarray(boxes).view(np.uint64).T]
-    mixed = np.zeros(len(image), dtype=np.uint64)
-    for column in bits:
-        mixed = (mixed ^ column.astype(np.uint64)) * np.uint64(0x9E3779B97F4A7C15)
-        mixed ^= mixed >> np.uint64(29)
-    order = np.argsort(mixed, kind='stable')
-    same = mixed[order][1:] == mixed[order][:-1]
-    # The few rows of a hash that comes twice are compared in everything.
-    shared = np.zeros(len(image), dtype=bool)
-    shared[order[1:][same]] = shared[order[:-1][same]] = True
-    rows = np.flatnonzero(shared)
-    if not len(rows):
-        return np.arange(len(image))
-    columns = np.stack([column[rows].astype(np.uint64) for column in bits], axis=1)
-    _, first = np.unique(columns, axis=0, return_index=True)
-    shared[rows[first]] = False
-    return np.flatnonzero(~shared)
 
 
 def _add_facts(columns: Columns, path: str | Path, options: BuildOptions) -> None:
@@ -283,8 +232,7 @@ def _add_facts(columns: Columns, path: str | Path, options: BuildOptions) -> Non
     image = place.to_numpy()[image] if len(image_id) else image
     keep = ~bad & (labels >= 0)
     order = np.flatnonzero(keep)[np.argsort(image[keep], kind='stable')]
-    bounds = np.arange(len(columns.image_id) + 1)
-    columns.fact_ptr = np.searchsorted(image[order], bounds).astype(np.int64)
+    columns.fact_ptr = _row_pointer(image[order], len(columns.image_id))
     columns.fact_labels = labels[order]
     columns.fact_conf = confidence[order].astype(np.float32)
 

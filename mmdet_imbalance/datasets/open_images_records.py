@@ -9,10 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmdet_imbalance.core.label_index import LabelIndex
-from mmdet_imbalance.core.label_set_table import LabelSetTable
-from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT, IGNORED_BIT
+from mmdet_imbalance.datasets.open_images_build import GROUP_OF_BIT
 from mmdet_imbalance.datasets.open_images_csv import FLAGS
+from mmdet_imbalance.datasets.open_images_objects import IGNORED_BIT
 from mmdet_imbalance.datasets.open_images_store import OpenImagesStore
+from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets, WiderClasses
 
 #: is_occluded, is_truncated, is_group_of, is_depiction, is_inside: the host's keys.
 FLAG_KEYS = ('is_occluded', 'is_truncated', 'is_group_of', 'is_depiction', 'is_inside')
@@ -36,7 +37,7 @@ class RecordWithoutSize(dict):
         raise KeyError(key)
 
 
-class OpenImagesRecords:
+class OpenImagesRecords(NumbersLabelSets):
     """Looks images up in a store.
 
     Args:
@@ -44,6 +45,7 @@ class OpenImagesRecords:
         img_prefix: folder of the images.
         img_suffix: of the image files.
         with_label_sets: records bring the table that decodes their labels.
+        wider: the classes around the dataset; None: it stands in no others.
     """
 
     def __init__(
@@ -52,17 +54,26 @@ class OpenImagesRecords:
         img_prefix: str,
         img_suffix: str,
         with_label_sets: bool,
+        wider: WiderClasses | None = None,
     ) -> None:
         self.store = store
         self.img_prefix = img_prefix
         self.img_suffix = img_suffix
         self.with_label_sets = with_label_sets
+        self._wider = wider
+        self._bind_table()
+
+    def widen_label_sets(self, wider: WiderClasses) -> None:
+        """Number the label sets behind the classes of a wrapper from now on."""
+        super().widen_label_sets(wider)
         self._bind_table()
 
     def _bind_table(self) -> None:
         """Ids of the store's sets in the table of this process, (C + S,)."""
-        self._table = LabelSetTable.shared(self.store.num_classes)
-        ids = [self._table.add(labels) for labels in self.store.sets]
+        self._table = self.set_table(self.store.num_classes)
+        ids = [
+            self._table.add(self.primary_first(labels)) for labels in self.store.sets
+        ]
         own = np.arange(self.store.num_classes)
         self._shared_id = np.concatenate([own, np.array(ids, dtype=np.int64)])
 
@@ -158,15 +169,21 @@ class OpenImagesRecords:
 def _expand_sets(index: LabelIndex, num_classes: int, sets: Sequence) -> LabelIndex:
     """Give an object with k labels k rows."""
     size = np.concatenate([np.ones(num_classes, int), [len(s) for s in sets]])
-    flat = np.concatenate([np.arange(num_classes), *map(np.asarray, sets)])
-    start = np.cumsum(size) - size
     num = size[index.labels]
-    row = np.repeat(np.arange(len(num)), num)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(num) - num, num)
-    ends = np.concatenate([[0], np.cumsum(num)])
+    ends = np.zeros(len(num) + 1, dtype=np.int64)
+    np.cumsum(num, out=ends[1:])
+    is_first = np.zeros(ends[-1], dtype=bool)
+    is_first[ends[:-1]] = True
+    row = np.cumsum(is_first) - 1
+    # Nearly all rows are one label: only the others are taken apart.
+    labels = index.labels[row]
+    several = np.flatnonzero(num > 1)
+    flat = np.concatenate([np.zeros(0, int), *map(np.asarray, sets)])
+    of_set = np.concatenate([[0], np.cumsum(size[num_classes:])])
+    num = num[several]
+    within = np.arange(num.sum()) - np.repeat(np.cumsum(num) - num, num)
+    member = np.repeat(of_set[index.labels[several] - num_classes], num) + within
+    labels[np.repeat(ends[several], num) + within] = flat[member]
     return LabelIndex(
-        ends[index.image_ptr],
-        flat[np.repeat(start[index.labels], num) + within],
-        index.ignored[row],
-        index.object_of_row()[row],
+        ends[index.image_ptr], labels, index.ignored[row], index.object_of_row()[row]
     )

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmdet_imbalance.core.class_counting import count_classes
+from mmdet_imbalance.core import class_counting
+from mmdet_imbalance.core.class_counting import count_classes, object_label_sets
 from mmdet_imbalance.core.class_stats import ClassStats, freq_groups
 from mmdet_imbalance.core.label_index import LabelIndex
 
@@ -67,6 +68,34 @@ def test_counts_equal_counting_by_hand(data):
         assert stats.pair_count(expanded=bool(prefix)).tolist() == [
             [pairs[a, b] for b in range(C)] for a in range(C)
         ]
+
+
+@settings(deadline=None, max_examples=60)
+@given(images, st.integers(1, 9))
+def test_counts_are_the_same_in_parts(data, cells):
+    whole = count_classes(index_of(data), NAMES, MATRIX)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(class_counting, 'BLOCK_CELLS', cells)
+        parts = count_classes(index_of(data), NAMES, MATRIX)
+    assert parts.to_dict() == whole.to_dict()
+
+
+def test_objects_of_many_labels_among_many_classes():
+    # Too many for one integer a set.
+    num = 600
+    rng = np.random.default_rng(0)
+    sets = [set(rng.choice(num, 9, replace=False).tolist()) for _ in range(4)]
+    data = [[(sets[k % 4], k == 5)] for k in range(9)]
+    stats = count_classes(index_of(data), [f'class {k}' for k in range(num)])
+    img, obj, pairs = count_by_hand(data, {c: {c} for c in range(num)})
+    assert stats.img_count.tolist() == [img[c] for c in range(num)]
+    assert stats.instance_count.tolist() == [obj[c] for c in range(num)]
+    found = stats.pair_count()
+    assert {(a, b): found[a, b] for a, b in np.argwhere(found).tolist()} == pairs
+    table, count = object_label_sets(index_of(data), num)
+    assert {
+        tuple(np.flatnonzero(row)): k for row, k in zip(table, count, strict=True)
+    } == {tuple(sorted(s)): n for s, n in zip(sets, (3, 1, 2, 2), strict=True)}
 
 
 @settings(deadline=None, max_examples=60)

@@ -329,29 +329,3 @@ def test_relation_matrix_compares_as_one_value_and_reads_as_an_array():
     assert type(pickle.loads(pickle.dumps(matrix))) is np.ndarray
     with pytest.raises(ValueError, match='read-only'):
         np.asarray(matrix)[0, 0] = False
-
-
-@pytest.mark.parametrize('test_mode', [False, True])
-def test_added_classes_do_not_take_the_ids_of_label_sets(test_mode, tmp_path):
-    def joins():
-        inner = CocoDataset(
-            ann_file='', metainfo=dict(classes=('a', 'b')), lazy_init=True
-        )
-        inner.same_object_iou, inner.test_mode = 0.9, test_mode
-        return inner
-
-    leaves = [dict(LabelName='a'), dict(LabelName='b')]
-    tree = dict(LabelName='root', Subcategory=[dict(LabelName='x', Subcategory=leaves)])
-    path = tmp_path / 'tree.json'
-    path.write_text(json.dumps(tree))
-
-    def wrapped():
-        return ClassHierarchyDataset(
-            joins(), hierarchy_file=str(path), add_ancestor_classes=True, lazy_init=True
-        ).metainfo['classes']
-
-    if test_mode:
-        assert set(wrapped()) >= {'a', 'b', 'x'}
-    else:
-        with pytest.raises(ValueError, match='same_object_iou=None'):
-            wrapped()

@@ -13,6 +13,7 @@ from mmdet.registry import DATASETS
 from mmengine.dataset import ClassBalancedDataset, Compose, RepeatDataset
 from mmengine.dataset import ConcatDataset as EngineConcatDataset
 
+from mmdet_imbalance.datasets import open_images_objects
 from mmdet_imbalance.datasets.class_stats import class_stats_of
 from mmdet_imbalance.datasets.open_images import OpenImagesMultiLabelDataset
 from tests.helpers.open_images_files import line, write_files
@@ -205,13 +206,32 @@ def test_joining_is_the_same_in_parts(tmp_path, monkeypatch):
         mid = '/m/' + 'adtc'[rng.integers(4)]
         lines.append(line(f'im{k}', mid, x, y, x + 0.2, y + 0.2))
     whole = dataset(tmp_path / 'a', lines)
-    module = 'mmdet_imbalance.datasets.open_images_build.ROWS_AT_ONCE'
+    module = 'mmdet_imbalance.datasets.open_images_objects.ROWS_AT_ONCE'
     monkeypatch.setattr(module, 7)
     parts = dataset(tmp_path / 'b', lines)
     assert whole.report == parts.report
     assert whole.report['concurrent'] > 10
     for i in range(len(whole)):
         assert found(whole, i) == found(parts, i)
+
+
+@pytest.mark.parametrize('num_classes', [4, 500])  # a set in one integer, or not
+def test_sets_are_numbered_as_they_come(num_classes):
+    rng = np.random.default_rng(0)
+    rows = [rng.permutation(9)[: rng.integers(2, 5)].tolist() for _ in range(99)]
+    rows = [[k % num_classes for k in row] for row in rows]
+    rows = [row for row in rows if len(set(row)) == len(row)]
+    width = 9 if num_classes > 4 else 4
+    table = np.full((len(rows), width), num_classes)
+    for slots, row in zip(table, rows, strict=True):
+        slots[: len(row)] = row
+    numbers = open_images_objects._SetNumbers(num_classes)
+    known = {}
+    for part in (slice(0, 20), slice(20, None)):
+        keys = [(row[0], *sorted(row[1:])) for row in rows[part]]
+        expected = [known.setdefault(k, num_classes + len(known)) for k in keys]
+        assert numbers.number(table[part]).tolist() == expected
+    assert numbers.found == known
 
 
 def test_index_and_statistics_take_sets_apart(tmp_path):
