@@ -24,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.label_sets import (
     LabelPairs,
     check_integers,
@@ -260,7 +261,7 @@ def concurrent_softmax_terms(
 
 # The number of pairs depends on the data, which a compiler cannot trace: an operator of
 # its own, with the gradient in closed form, keeps graphs whole and saves temporaries.
-@torch.library.custom_op('mmdet_imbalance::concurrent_softmax_sets', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::concurrent_softmax_sets')
 def _set_terms(
     logits: Tensor,
     labels: Tensor | None,
@@ -322,25 +323,6 @@ def _left_out(pairs: LabelPairs, ignore: Tensor | None) -> Tensor:
         out = out | pairs.ignored
     out = F.pad(out, (0, 1))
     return out if ignore is None else out | ignore.index_select(0, pairs.pos_rows)
-
-
-@_set_terms.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _set_terms_setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _set_terms_backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 9
-
-
-_set_terms.register_autograd(_set_terms_backward, setup_context=_set_terms_setup)
 
 
 def _check_label_reduction(label_reduction: str) -> None:
