@@ -25,6 +25,7 @@ from mmdet_imbalance.datasets.glyph_vocabulary import (
     class_palette,
     zipf_probs,
 )
+from mmdet_imbalance.datasets.host_arguments import filter_options
 from mmdet_imbalance.registry import DATASETS
 
 
@@ -148,14 +149,7 @@ class GlyphDataset(BaseDetDataset):
         """Records that `filter_cfg` leaves; all of them in test mode."""
         if self.test_mode or not self.filter_cfg:
             return self.data_list
-        unknown = set(self.filter_cfg) - {'filter_empty_gt', 'min_size'}
-        if unknown:
-            raise ValueError(
-                '`filter_cfg` knows filter_empty_gt and min_size, '
-                f'got {sorted(unknown)}'
-            )
-        drop_empty = self.filter_cfg.get('filter_empty_gt', False)
-        min_size = self.filter_cfg.get('min_size', 0)
+        drop_empty, min_size = filter_options(self.filter_cfg)
         return [
             record
             for record in self.data_list
