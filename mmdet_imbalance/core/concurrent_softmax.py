@@ -28,9 +28,8 @@ from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.concurrent_rate import log_keep_matrix
 from mmdet_imbalance.core.label_sets import (
     LabelPairs,
-    check_integers,
-    check_labels,
     label_pairs,
+    labels_or_sets,
 )
 
 #: Difference of logits up to which exponentials in float64 tell them apart.
@@ -64,21 +63,10 @@ def concurrent_softmax_loss(
     logits = _check_logits(logits)
     num_classes = logits.size(1) - 1
     log_keep = None if concurrent_rate is None else _log_keep(concurrent_rate, logits)
-    if target.shape == logits.shape:
-        labels, sets = None, _check_multi_hot(target)[:, :-1]
-    elif target.shape == logits.shape[:1]:
-        check_integers(target)
-        labels, sets = target.long(), None
-        check_labels(labels, num_classes)
-    else:
-        raise ValueError(
-            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
-            f'{tuple(target.shape)}'
-        )
-    if ignore is not None and ignore.shape != logits.shape:
-        raise ValueError(
-            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
-        )
+    labels, sets = labels_or_sets(target, logits, num_classes, ignore)
+    if sets is not None:
+        _check_multi_hot(sets)
+        sets = sets[:, :-1]
     if ignore is not None and sets is None:
         sets = F.one_hot(labels, num_classes + 1)[:, :-1].bool()
     return concurrent_softmax_terms(
@@ -267,10 +255,9 @@ def _log_keep(rate: Tensor, logits: Tensor) -> Tensor:
     return log_keep
 
 
-def _check_multi_hot(target: Tensor) -> Tensor:
-    sets = target > 0
+def _check_multi_hot(sets: Tensor) -> None:
     if torch.compiler.is_compiling():
-        return sets
+        return
     num = sets.sum(dim=1)
     bad = (num == 0) | (sets[:, -1] & (num > 1))
     if bad.any():
@@ -280,4 +267,3 @@ def _check_multi_hot(target: Tensor) -> Tensor:
             '`target` must hold, in each row, foreground labels or the background '
             f'alone, but row {row} has {what}'
         )
-    return sets

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmdet_imbalance.core.binary_terms import negative_sums_, negative_terms_
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
-from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
+from mmdet_imbalance.core.label_sets import label_pairs, labels_or_sets
 
 
 def multi_label_focal_loss(
@@ -47,22 +47,7 @@ def multi_label_focal_loss(
     if logits.ndim != 2 or logits.size(1) < 1:
         raise ValueError(f'`logits` must have shape (N, C), got {tuple(logits.shape)}')
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    labels = sets = None
-    if target.shape == logits.shape:
-        sets = target > 0
-    elif target.shape == logits.shape[:1]:
-        check_integers(target)
-        labels = target.long()
-        check_labels(labels, logits.size(1))
-    else:
-        raise ValueError(
-            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
-            f'{tuple(target.shape)}'
-        )
-    if ignore is not None and ignore.shape != logits.shape:
-        raise ValueError(
-            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
-        )
+    labels, sets = labels_or_sets(target, logits, logits.size(1), ignore)
     return focal_terms(logits, labels, None, sets, ignore, None, None, gamma, alpha)
 
 
