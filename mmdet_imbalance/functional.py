@@ -22,8 +22,8 @@ from mmdet_imbalance.core.class_weights import (
     effective_num_weights,
     inverse_count_weights,
 )
+from mmdet_imbalance.core.concurrent_rate import concurrent_rate
 from mmdet_imbalance.core.concurrent_softmax import (
-    concurrent_rate,
     concurrent_softmax,
     concurrent_softmax_loss,
 )

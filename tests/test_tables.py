@@ -11,9 +11,11 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 
 from mmdet_imbalance.cli.errors import ToolError
-from mmdet_imbalance.reproduction.plan import Request, config_path, plan_table
-from mmdet_imbalance.reproduction.plan import resolved_config as resolve
-from mmdet_imbalance.reproduction.table_file import Row, Setting, read_table
+from mmdet_imbalance.reproduction.plan import Request, plan_table
+from mmdet_imbalance.reproduction.row_config import config_path
+from mmdet_imbalance.reproduction.row_config import resolved_config as resolve
+from mmdet_imbalance.reproduction.table import Row, Setting
+from mmdet_imbalance.reproduction.table_file import read_table
 from tests.helpers.config_files import CONFIG_DIR, find_type
 from tests.helpers.shrunken_configs import shrink
 from tests.helpers.tools import load_tool

@@ -60,7 +60,23 @@ def load_config(args: argparse.Namespace) -> 'Config':
     Raises:
         ToolError: no such file, a file that does not parse, a misspelt key.
     """
-    path = find_config(args.config)
+    cfg = read_config(find_config(args.config))
+    options = parse_options(args.cfg_options)
+    data_root = options.pop('data_root', None)
+    check_option_keys(cfg, options)
+    cfg.merge_from_dict(options)
+    data_root = args.data_root or data_root
+    if data_root is not None:
+        override_data_root(cfg, data_root)
+    return cfg
+
+
+def read_config(path: Path) -> 'Config':
+    """Read a config file and check its keys.
+
+    Raises:
+        ToolError: no host, a file that does not parse, a misspelt key at the top level.
+    """
     from mmdet_imbalance.host import check_host
 
     try:
@@ -75,13 +91,6 @@ def load_config(args: argparse.Namespace) -> 'Config':
         reason = str(error).strip() or type(error).__name__
         raise ToolError(f'config {path} cannot be read: {reason}') from error
     check_top_level_keys(cfg)
-    options = parse_options(args.cfg_options)
-    data_root = options.pop('data_root', None)
-    check_option_keys(cfg, options)
-    cfg.merge_from_dict(options)
-    data_root = args.data_root or data_root
-    if data_root is not None:
-        override_data_root(cfg, data_root)
     return cfg
 
 

@@ -4,7 +4,6 @@ Each training is a process of its own and writes what any training writes; progr
 figures are read from the host's `scalars.json`.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdet_imbalance.cli.errors import ToolError
+from mmdet_imbalance.cli.json_lines import logged_scalars
 
 #: Seconds between two looks at the running processes.
 POLL_SECONDS = 0.5
@@ -96,15 +96,8 @@ class TrainingRun:
             self._process.wait()
 
     def scalars(self) -> list[dict[str, Any]]:
-        """What the host logged so far; a line that is being written is left out."""
-        rows = []
-        for path in sorted(self.work_dir.glob('*/vis_data/scalars.json')):
-            for line in path.read_text().splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except json.JSONDecodeError:
-                    continue
-        return rows
+        """What the host logged so far."""
+        return logged_scalars(self.work_dir)
 
     def fraction(self) -> float:
         """Part of the steps that are done, in [0, 1]."""

@@ -9,7 +9,6 @@ Shapes: N rows, C columns. Deviations: none.
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
 
 #: Elements of a block: 1 MB of float32 on a CPU; on a GPU a launch must pay off.
 CPU_BLOCK = 2**18
@@ -28,21 +27,3 @@ def row_blocks(num_rows: int, width: int, device: torch.device) -> Iterator[slic
     step = max(elements // max(width, 1), 1)
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))
-
-
-@torch.library.custom_op('mmdet_imbalance::scale_rows', mutates_args=())
-def scale_rows(matrix: Tensor, factor: Tensor) -> Tensor:
-    """Product with a factor a row: the backward of losses with a closed gradient.
-
-    An operator without a derivative: a second derivative raises, rather than lie.
-
-    Args:
-        matrix: derivative of each row's loss, (N, C).
-        factor: derivative by each row's loss, (N,).
-    """
-    return matrix * factor[:, None]
-
-
-@scale_rows.register_fake
-def _(matrix, factor):
-    return torch.empty_like(matrix)

@@ -9,12 +9,11 @@ CVPR 2020, https://arxiv.org/abs/2005.08455, section 3.2:
 and without the y_j at test time.
 
 Shapes: N RoIs or anchors, C foreground classes (background is index C), Q pairs (row,
-label of the row). r is (C, C), [i, j]; its diagonal is 0, and so are the row and the
-column of the background.
+label of the row). r is (C, C), [i, j], see `core/concurrent_rate.py`; its diagonal is
+0, and so are the row and the column of the background.
 
-Deviations: the direction of r is not stated where we could read the paper; ours is
-r_ij = P(j | i) and can be turned. Whether a row's sum is divided by its number of
-labels is not stated either: `label_reduction`.
+Deviations: whether a row's sum is divided by its number of labels is not stated where
+we could read the paper: `label_reduction`.
 
 Everything is a logsumexp of z_j + log(1 - r_ij): exact for logits of +-200 and r = 1.
 The work is Q x (C + 1), never N x C x C.
@@ -24,103 +23,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
+from mmdet_imbalance.core.concurrent_rate import log_keep_matrix
 from mmdet_imbalance.core.label_sets import (
     LabelPairs,
-    check_integers,
-    check_labels,
     label_pairs,
+    labels_or_sets,
 )
 
 #: Difference of logits up to which exponentials in float64 tell them apart.
 _SPREAD = 700.0
 
 LABEL_REDUCTIONS = ('sum', 'mean')
-DIRECTIONS = ('given_row', 'given_col')
-
-
-def concurrent_rate(
-    pair_count: Tensor, instance_count: Tensor, direction: str = 'given_row'
-) -> Tensor:
-    """How often an object of one class bears another as well.
-
-    Args:
-        pair_count: objects that bear both classes, (C, C); the diagonal is ignored.
-        instance_count: objects that bear the class, (C,).
-        direction: 'given_row': r[i, j] = n(i and j) / n(i), an object labelled i also
-            bears j; 'given_col': r[i, j] = n(i and j) / n(j).
-
-    Returns:
-        (C, C) in [0, 1], zero diagonal; a class without objects gives 0.
-
-    Raises:
-        ValueError: shapes that do not fit, negative counts, more common objects than
-            objects.
-    """
-    if direction not in DIRECTIONS:
-        raise ValueError(f'`direction` must be one of {DIRECTIONS}, got {direction!r}')
-    pairs = torch.as_tensor(pair_count)
-    dtype = torch.float64 if pairs.dtype == torch.float64 else torch.float32
-    pairs = pairs.double()
-    num = torch.as_tensor(instance_count, device=pairs.device).double()
-    if num.ndim != 1 or pairs.shape != (len(num), len(num)):
-        raise ValueError(
-            '`pair_count` must have shape (C, C) and `instance_count` (C,), got '
-            f'{tuple(pairs.shape)} and {tuple(num.shape)}'
-        )
-    divisor = num[:, None] if direction == 'given_row' else num[None, :]
-    rate = torch.where(divisor > 0, pairs / divisor.clamp(min=1e-12), 0.0)
-    rate = rate.fill_diagonal_(0.0)
-    off_diagonal = pairs.clone().fill_diagonal_(0.0)
-    bad = (
-        ~((rate >= 0) & (rate <= 1))
-        | (off_diagonal > 0) & (divisor <= 0)
-        | ~(num >= 0)[:, None]
-    )
-    if bad.any():
-        i, j = divmod(int(bad.flatten().int().argmax()), len(num))
-        raise ValueError(
-            '`pair_count` must be in [0, `instance_count`], got '
-            f'{float(pairs[i, j]):g} '
-            f'objects of both classes {i} and {j}, which have {float(num[i]):g} and '
-            f'{float(num[j]):g} objects'
-        )
-    return rate.to(dtype)
-
-
-def log_keep_matrix(rate: Tensor) -> Tensor:
-    """log(1 - r) with zeros for diagonal and background, (C, C) to (C + 1, C + 1).
-
-    Raises:
-        ValueError: not a square matrix, or values outside [0, 1]. Looked at in eager
-            mode only.
-    """
-    if rate.ndim != 2 or rate.size(0) != rate.size(1):
-        raise ValueError(
-            f'`concurrent_rate` must have shape (C, C), got {tuple(rate.shape)}'
-        )
-    rate = rate if rate.dtype == torch.float64 else rate.float()
-    off_diagonal = ~torch.eye(len(rate), dtype=torch.bool, device=rate.device)
-    rate = rate.where(off_diagonal, 0.0)
-    if not torch.compiler.is_compiling():
-        bad = ~((rate >= 0) & (rate <= 1))
-        if bad.any():
-            i, j = divmod(int(bad.flatten().int().argmax()), len(rate))
-            raise ValueError(
-                '`concurrent_rate` must be in [0, 1], got '
-                f'{float(rate[i, j])} at [{i}, {j}]'
-            )
-    return F.pad(torch.log1p(-rate), (0, 1, 0, 1))
-
-
-def is_tree_order(ancestors: Tensor) -> bool:
-    """Whether any two ancestors of a class are ancestor and descendant.
-
-    Args:
-        ancestors: bool (C, C), [child, ancestor], reflexive.
-    """
-    together = ancestors.t().float() @ ancestors.float() > 0
-    return not bool((together & ~(ancestors | ancestors.t())).any())
 
 
 def concurrent_softmax_loss(
@@ -148,21 +63,10 @@ def concurrent_softmax_loss(
     logits = _check_logits(logits)
     num_classes = logits.size(1) - 1
     log_keep = None if concurrent_rate is None else _log_keep(concurrent_rate, logits)
-    if target.shape == logits.shape:
-        labels, sets = None, _check_multi_hot(target)[:, :-1]
-    elif target.shape == logits.shape[:1]:
-        check_integers(target)
-        labels, sets = target.long(), None
-        check_labels(labels, num_classes)
-    else:
-        raise ValueError(
-            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
-            f'{tuple(target.shape)}'
-        )
-    if ignore is not None and ignore.shape != logits.shape:
-        raise ValueError(
-            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
-        )
+    labels, sets = labels_or_sets(target, logits, num_classes, ignore)
+    if sets is not None:
+        _check_multi_hot(sets)
+        sets = sets[:, :-1]
     if ignore is not None and sets is None:
         sets = F.one_hot(labels, num_classes + 1)[:, :-1].bool()
     return concurrent_softmax_terms(
@@ -260,7 +164,7 @@ def concurrent_softmax_terms(
 
 # The number of pairs depends on the data, which a compiler cannot trace: an operator of
 # its own, with the gradient in closed form, keeps graphs whole and saves temporaries.
-@torch.library.custom_op('mmdet_imbalance::concurrent_softmax_sets', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::concurrent_softmax_sets')
 def _set_terms(
     logits: Tensor,
     labels: Tensor | None,
@@ -324,25 +228,6 @@ def _left_out(pairs: LabelPairs, ignore: Tensor | None) -> Tensor:
     return out if ignore is None else out | ignore.index_select(0, pairs.pos_rows)
 
 
-@_set_terms.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _set_terms_setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _set_terms_backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 9
-
-
-_set_terms.register_autograd(_set_terms_backward, setup_context=_set_terms_setup)
-
-
 def _check_label_reduction(label_reduction: str) -> None:
     if label_reduction not in LABEL_REDUCTIONS:
         raise ValueError(
@@ -370,10 +255,9 @@ def _log_keep(rate: Tensor, logits: Tensor) -> Tensor:
     return log_keep
 
 
-def _check_multi_hot(target: Tensor) -> Tensor:
-    sets = target > 0
+def _check_multi_hot(sets: Tensor) -> None:
     if torch.compiler.is_compiling():
-        return sets
+        return
     num = sets.sum(dim=1)
     bad = (num == 0) | (sets[:, -1] & (num > 1))
     if bad.any():
@@ -383,4 +267,3 @@ def _check_multi_hot(target: Tensor) -> Tensor:
             '`target` must hold, in each row, foreground labels or the background '
             f'alone, but row {row} has {what}'
         )
-    return sets

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.blocks import scale_rows
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.label_sets import label_pairs
 
 
@@ -45,7 +45,7 @@ def distributed_softmax_terms(
 
 
 # The number of labels depends on the data, which a compiler cannot trace.
-@torch.library.custom_op('mmdet_imbalance::distributed_softmax', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::distributed_softmax')
 def _shared_rows(
     logits: Tensor,
     labels: Tensor | None,
@@ -77,22 +77,3 @@ def _shared_rows(
     grad.exp_().mul_(total[:, None])
     grad[rows, classes] -= share
     return loss, grad
-
-
-@_shared_rows.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 5
-
-
-_shared_rows.register_autograd(_backward, setup_context=_setup)

@@ -18,7 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmdet_imbalance.core.binary_terms import softplus
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import (
+    like_loss_and_gradient,
+    with_closed_gradient,
+)
 
 
 def equalization_v2_loss(
@@ -61,8 +65,12 @@ def equalization_v2_loss(
     return loss, positive[:num_classes], negative[:num_classes]
 
 
+def _like_outputs(logits: Tensor, labels: Tensor, neg_weight: Tensor, *_):
+    return *like_loss_and_gradient(logits), torch.empty_like(neg_weight)
+
+
 # An operator of its own: the chain in place, block by block, needs one matrix.
-@torch.library.custom_op('mmdet_imbalance::equalized_rows', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::equalized_rows', fake=_like_outputs)
 def _equalized_rows(
     logits: Tensor,
     labels: Tensor,
@@ -88,26 +96,3 @@ def _equalized_rows(
     loss += weight * softplus(-own).squeeze(1)
     grad.scatter_(1, at, -weight[:, None] * torch.sigmoid(-own))
     return loss, grad, total
-
-
-@_equalized_rows.register_fake
-def _(logits, labels, neg_weight, *_):
-    return (
-        logits.new_empty(len(logits)),
-        torch.empty_like(logits),
-        torch.empty_like(neg_weight),
-    )
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, *_):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 4
-
-
-_equalized_rows.register_autograd(_backward, setup_context=_setup)

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mmdet_imbalance.core.binary_terms import negative_sums_, softplus
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
 
 
@@ -103,7 +104,7 @@ def quality_focal_terms(
 
 # An operator of its own, like those of the other losses on label sets: the number of
 # labels depends on the data, and one pass in place needs one matrix, not a dozen.
-@torch.library.custom_op('mmdet_imbalance::quality_focal_rows', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::quality_focal_rows')
 def _quality_rows(
     logits: Tensor,
     labels: Tensor | None,
@@ -161,25 +162,6 @@ def _quality_pairs(
     # |x|^beta has no usable gradient at 0 for beta below 1.
     focus = torch.where(size > 0, beta * power / size, 0.0) * gap.sign()
     return power * entropy, power * gap + focus * score * (1.0 - score) * entropy
-
-
-@_quality_rows.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 7
-
-
-_quality_rows.register_autograd(_backward, setup_context=_setup)
 
 
 def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:

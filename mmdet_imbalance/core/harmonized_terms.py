@@ -13,7 +13,11 @@ import torch
 from torch import Tensor
 
 from mmdet_imbalance.core.binary_terms import softplus
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import (
+    like_loss_and_gradient,
+    with_closed_gradient,
+)
 from mmdet_imbalance.core.label_sets import label_pairs
 
 
@@ -132,7 +136,13 @@ def _(logits, *args):
     return torch.empty_like(logits), logits.new_empty(args[-1])
 
 
-@torch.library.custom_op('mmdet_imbalance::ghm_harmonize', mutates_args=())
+def _like_outputs(logits: Tensor, turned: Tensor, *others):
+    keep_weights = others[-1]
+    shape = logits.shape if keep_weights else (0, 0)
+    return *like_loss_and_gradient(turned), turned.new_empty(shape)
+
+
+@with_closed_gradient('mmdet_imbalance::ghm_harmonize', fake=_like_outputs)
 def _harmonize(
     logits: Tensor,
     turned: Tensor,
@@ -164,30 +174,6 @@ def _harmonize(
         at = (pairs.rows, pairs.classes)
         grad[at] = -grad[at]
     return loss, grad, weights
-
-
-@_harmonize.register_fake
-def _(logits, turned, *args):
-    shape = logits.shape if args[-1] else (0, 0)
-    return (
-        logits.new_empty(len(logits)),
-        torch.empty_like(turned),
-        turned.new_empty(shape),
-    )
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, *_):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 8
-
-
-_harmonize.register_autograd(_backward, setup_context=_setup)
 
 
 def _sign(target: Tensor, dtype: torch.dtype) -> Tensor:

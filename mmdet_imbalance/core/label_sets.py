@@ -99,6 +99,38 @@ def check_labels(labels: Tensor, num_classes: int) -> None:
         )
 
 
+def labels_or_sets(
+    target: Tensor, logits: Tensor, num_classes: int, ignore: Tensor | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The two forms of a target that pure functions take, after checks.
+
+    Args:
+        target: int (N,) in [0, C], or multi-hot in the shape of the logits.
+        logits: (N, C) or (N, C + 1).
+        num_classes: number C of foreground classes.
+        ignore: bool in the shape of the logits, or None; its shape is checked.
+
+    Returns:
+        Labels, int64 (N,), and label sets, bool; one of them is None.
+    """
+    if target.shape == logits.shape:
+        labels, sets = None, target > 0
+    elif target.shape == logits.shape[:1]:
+        check_integers(target)
+        labels, sets = target.long(), None
+        check_labels(labels, num_classes)
+    else:
+        raise ValueError(
+            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
+            f'{tuple(target.shape)}'
+        )
+    if ignore is not None and ignore.shape != logits.shape:
+        raise ValueError(
+            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
+        )
+    return labels, sets
+
+
 def label_pairs(
     labels: Tensor,
     num_classes: int,

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from mmdet_imbalance.core.binary_terms import negative_sums_, negative_terms_
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
-from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
+from mmdet_imbalance.core.label_sets import label_pairs, labels_or_sets
 
 
 def multi_label_focal_loss(
@@ -46,22 +47,7 @@ def multi_label_focal_loss(
     if logits.ndim != 2 or logits.size(1) < 1:
         raise ValueError(f'`logits` must have shape (N, C), got {tuple(logits.shape)}')
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    labels = sets = None
-    if target.shape == logits.shape:
-        sets = target > 0
-    elif target.shape == logits.shape[:1]:
-        check_integers(target)
-        labels = target.long()
-        check_labels(labels, logits.size(1))
-    else:
-        raise ValueError(
-            f'`target` must have shape ({len(logits)},) or {tuple(logits.shape)}, got '
-            f'{tuple(target.shape)}'
-        )
-    if ignore is not None and ignore.shape != logits.shape:
-        raise ValueError(
-            f'`ignore` must have shape {tuple(logits.shape)}, got {tuple(ignore.shape)}'
-        )
+    labels, sets = labels_or_sets(target, logits, logits.size(1), ignore)
     return focal_terms(logits, labels, None, sets, ignore, None, None, gamma, alpha)
 
 
@@ -114,7 +100,7 @@ def focal_terms(
 
 # An operator of its own because the number of labels depends on the data, which a
 # compiler cannot trace, and because one pass in place needs one matrix, not a dozen.
-@torch.library.custom_op('mmdet_imbalance::focal_rows', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::focal_rows')
 def _focal_rows(
     logits: Tensor,
     labels: Tensor | None,
@@ -167,22 +153,3 @@ def _row_weights(pairs, class_weight: Tensor, row_weight: Tensor) -> Tensor:
     total = torch.zeros_like(row_weight).index_add_(0, pairs.rows, of_pair)
     num = torch.zeros_like(row_weight).index_add_(0, pairs.rows, share)
     return torch.where(num > 0, total / num.clamp(min=1.0), class_weight[-1])
-
-
-@_focal_rows.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 8
-
-
-_focal_rows.register_autograd(_backward, setup_context=_setup)

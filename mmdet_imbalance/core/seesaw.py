@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.blocks import row_blocks, scale_rows
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 
 
 def seesaw_loss(
@@ -57,7 +58,7 @@ def seesaw_loss(
 
 # An operator of its own: only the rows of objects, whose number depends on the data,
 # need the weights of all pairs of classes.
-@torch.library.custom_op('mmdet_imbalance::seesaw_rows', mutates_args=())
+@with_closed_gradient('mmdet_imbalance::seesaw_rows')
 def _seesaw_rows(
     logits: Tensor,
     labels: Tensor,
@@ -93,22 +94,3 @@ def _seesaw_rows(
         loss -= term.squeeze(1)
         grad[:, num_classes:] = terms.exp_().scatter_(1, is_bg, term.expm1_())
     return loss, grad
-
-
-@_seesaw_rows.register_fake
-def _(logits, *_):
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
-
-
-def _setup(ctx, inputs, output) -> None:
-    ctx.save_for_backward(output[1])
-    ctx.set_materialize_grads(False)
-
-
-def _backward(ctx, grad_loss, _):
-    (grad,) = ctx.saved_tensors
-    grad_logits = None if grad_loss is None else scale_rows(grad, grad_loss)
-    return grad_logits, *[None] * 5
-
-
-_seesaw_rows.register_autograd(_backward, setup_context=_setup)

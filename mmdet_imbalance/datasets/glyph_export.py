@@ -9,8 +9,9 @@ from pathlib import Path
 import cv2
 
 from mmdet_imbalance.core.atomic_write import atomic_path, write_text_atomically
+from mmdet_imbalance.datasets.glyph_annotator import labels_of
 from mmdet_imbalance.datasets.glyph_vocabulary import hierarchy_tree
-from mmdet_imbalance.datasets.glyphs import GlyphDataset, labels_of
+from mmdet_imbalance.datasets.glyphs import GlyphDataset
 
 
 def coco_content(dataset: GlyphDataset) -> dict:

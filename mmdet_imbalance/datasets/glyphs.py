@@ -15,16 +15,16 @@ import numpy as np
 from mmdet.datasets import BaseDetDataset
 
 from mmdet_imbalance.core.label_index import LabelIndex
+from mmdet_imbalance.datasets.glyph_annotator import GlyphAnnotator, labels_of
 from mmdet_imbalance.datasets.glyph_cache import GlyphCache, content_key
-from mmdet_imbalance.datasets.glyph_renderer import GlyphScene, stream
+from mmdet_imbalance.datasets.glyph_renderer import GlyphScene
 from mmdet_imbalance.datasets.glyph_vocabulary import (
     CLASSES,
-    NUM_LEAVES,
     ancestor_matrix,
     class_palette,
-    concurrent_leaves,
     zipf_probs,
 )
+from mmdet_imbalance.datasets.host_arguments import filter_options
 from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets
 from mmdet_imbalance.registry import DATASETS
 
@@ -101,26 +101,20 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
     ) -> None:
         _check_at_least('num_images', num_images, 0)
         _check_at_least('seed', seed, 0)
-        _check_choice('annotate', annotate, ('all', 'one'))
-        _check_choice('label_format', label_format, ('rows', 'sets'))
-        _check_fraction('complete_fraction', complete_fraction)
-        _check_fraction('label_noise', label_noise)
-        if annotate == 'all' and complete_fraction:
-            raise ValueError(
-                "`complete_fraction` belongs to annotate='one'; with 'all' every "
-                f'object is complete, got {complete_fraction}'
-            )
         self.num_images = num_images
         self.seed = seed
         self.scene = GlyphScene(
             image_size, tuple(glyph_size), tuple(objects_per_image), max_rotation
         )
         self.leaf_probs = zipf_probs(imbalance_factor, frequency_seed)
-        self.annotate = annotate
-        self.complete_fraction = complete_fraction
-        self.label_noise = label_noise
-        self.label_format = label_format
-        self._concurrent = concurrent_leaves()
+        metainfo = dict(metainfo or {})
+        self.annotator = GlyphAnnotator(
+            metainfo.get('classes', CLASSES),
+            annotate,
+            complete_fraction,
+            label_noise,
+            label_format,
+        )
         self._cache = None
         if cache_dir is not None:
             key = content_key(
@@ -130,9 +124,8 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
                 frequency_seed=frequency_seed,
             )
             self._cache = GlyphCache(Path(cache_dir) / key)
-        metainfo = self._complete_metainfo(dict(metainfo or {}))
         super().__init__(
-            metainfo=metainfo,
+            metainfo=self._complete_metainfo(metainfo),
             filter_cfg=filter_cfg,
             pipeline=list(pipeline),
             test_mode=test_mode,
@@ -156,14 +149,7 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
         """Records that `filter_cfg` leaves; all of them in test mode."""
         if self.test_mode or not self.filter_cfg:
             return self.data_list
-        unknown = set(self.filter_cfg) - {'filter_empty_gt', 'min_size'}
-        if unknown:
-            raise ValueError(
-                '`filter_cfg` knows filter_empty_gt and min_size, '
-                f'got {sorted(unknown)}'
-            )
-        drop_empty = self.filter_cfg.get('filter_empty_gt', False)
-        min_size = self.filter_cfg.get('min_size', 0)
+        drop_empty, min_size = filter_options(self.filter_cfg)
         return [
             record
             for record in self.data_list
@@ -186,7 +172,7 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
         record['img'] = self.image(record['img_id'])
         record['img_shape'] = record['ori_shape'] = record['img'].shape[:2]
         record['scale_factor'] = (1.0, 1.0)
-        if self.label_format == 'sets':
+        if self.annotator.label_format == 'sets':
             self._share_label_sets(record)
         return self.pipeline(record)
 
@@ -226,30 +212,12 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
     # --- parts -------------------------------------------------------------------
     def _complete_metainfo(self, metainfo: dict) -> dict:
         """Add classes, ancestors, palette and label sets; lists, so `==` works."""
-        classes = tuple(metainfo.get('classes', CLASSES))
-        unknown = [name for name in classes if name not in CLASSES]
-        if unknown or len(set(classes)) != len(classes):
-            raise ValueError(
-                f'`metainfo["classes"]` must be distinct names of the vocabulary, '
-                f'got {unknown or classes}; see '
-                'mmdet_imbalance.datasets.glyph_vocabulary.CLASSES'
-            )
-        chosen = [CLASSES.index(name) for name in classes]
-        self._new_label = {old: new for new, old in enumerate(chosen)}
+        chosen = self.annotator.chosen
         palette = class_palette()
-        self._label_sets = [
-            labels
-            for leaf in range(NUM_LEAVES)
-            if leaf in self._new_label
-            and len(labels := self._known((leaf, *self._concurrent[leaf]))) > 1
-        ]
-        self._set_id = {
-            labels: len(classes) + i for i, labels in enumerate(self._label_sets)
-        }
         metainfo.setdefault('palette', [palette[old] for old in chosen])
-        metainfo['classes'] = classes
+        metainfo['classes'] = tuple(CLASSES[old] for old in chosen)
         metainfo['ancestor_matrix'] = ancestor_matrix()[np.ix_(chosen, chosen)].tolist()
-        metainfo['label_sets'] = [list(labels) for labels in self._label_sets]
+        metainfo['label_sets'] = [list(labels) for labels in self.annotator.label_sets]
         return metainfo
 
     def _share_label_sets(self, record: dict) -> None:
@@ -262,14 +230,9 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
         for instance in record['instances']:
             own = instance['bbox_label'] - table.num_classes
             if own >= 0:
-                labels = self.primary_first(self._label_sets[own])
+                labels = self.primary_first(self.annotator.label_sets[own])
                 instance['bbox_label'] = table.add(labels)
         record['label_sets'] = table
-
-    def _known(self, leaves: Sequence[int]) -> tuple[int, ...]:
-        """Distinct labels in the chosen classes, the order kept."""
-        new = self._new_label
-        return tuple(dict.fromkeys(new[leaf] for leaf in leaves if leaf in new))
 
     def _objects(self, index: int) -> list[list[int]]:
         """Drawn leaf and box of every object: label, x1, y1, x2, y2."""
@@ -277,53 +240,15 @@ class GlyphDataset(NumbersLabelSets, BaseDetDataset):
         return [[glyph.label, *glyph.box] for glyph in glyphs]
 
     def _record(self, index: int, objects: list[list[int]]) -> dict:
-        size = self.scene.image_size
-        annotation = stream(self.seed, index, 'annotation')
-        noise = stream(self.seed, index, 'noise')
-        instances = []
-        for object_id, (leaf, *box) in enumerate(objects):
-            is_complete = annotation.random() < self.complete_fraction
-            is_wrong = noise.random() < self.label_noise
-            others = np.delete(np.arange(NUM_LEAVES), self._concurrent[leaf])
-            wrong = int(noise.choice(others))
-            if is_wrong:
-                leaves = (wrong,)
-            elif self.annotate == 'all' or is_complete:
-                leaves = (leaf, *self._concurrent[leaf])
-            else:
-                leaves = (leaf,)
-            labels = self._known(leaves)
-            shared = {
-                'bbox': [float(v) for v in box],
-                'ignore_flag': 0,
-                'object_id': object_id,
-                'true_labels': sorted(self._known(self._concurrent[leaf])),
-            }
-            # Drawn whether needed or not: `label_format` must not move the stream.
-            order = annotation.permutation(len(labels))
-            if not labels:
-                continue
-            if self.label_format == 'rows':
-                rows = [{**shared, 'bbox_label': labels[i]} for i in order]
-                instances.extend(rows)
-            else:
-                bbox_label = self._set_id.get(labels, labels[0])
-                row = {'bbox_label': bbox_label, 'multi_labels': sorted(labels)}
-                instances.append({**shared, **row})
         name = f'glyphs-{self.seed}-{index:07d}.png'
         path = str(self._cache.image_path(index)) if self._cache else name
         return {
             'img_id': index,
             'img_path': path,
-            'height': size,
-            'width': size,
-            'instances': instances,
+            'height': self.scene.image_size,
+            'width': self.scene.image_size,
+            'instances': self.annotator.instances(self.seed, index, objects),
         }
-
-
-def labels_of(instance: dict) -> list[int]:
-    """All labels in [0, C) that an instance is annotated with."""
-    return instance.get('multi_labels') or [instance['bbox_label']]
 
 
 def _check_at_least(name: str, value: int, least: int) -> None:
@@ -331,13 +256,3 @@ def _check_at_least(name: str, value: int, least: int) -> None:
         raise ValueError(
             f'`{name}` must be an integer of at least {least}, got {value!r}'
         )
-
-
-def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f'`{name}` must be one of {choices}, got {value!r}')
-
-
-def _check_fraction(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f'`{name}` must be a fraction in [0, 1], got {value}')

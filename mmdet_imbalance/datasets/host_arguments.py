@@ -18,6 +18,23 @@ def refuse_remote_files(backend_args: Mapping | None) -> None:
         )
 
 
+def filter_options(filter_cfg: Mapping) -> tuple[bool, int]:
+    """Whether images without objects are dropped, and the least size of those kept.
+
+    Args:
+        filter_cfg: with `filter_empty_gt` and `min_size` in pixels, or a part of them.
+
+    Raises:
+        ValueError: another key.
+    """
+    unknown = set(filter_cfg) - {'filter_empty_gt', 'min_size'}
+    if unknown:
+        raise ValueError(
+            f'`filter_cfg` knows filter_empty_gt and min_size, got {sorted(unknown)}'
+        )
+    return filter_cfg.get('filter_empty_gt', False), filter_cfg.get('min_size', 0)
+
+
 def add_class_texts(record: dict[str, Any], dataset) -> None:
     """Give a record what open-vocabulary detectors of the host ask for.
 

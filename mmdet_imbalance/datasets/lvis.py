@@ -25,6 +25,7 @@ from mmdet_imbalance.core.label_set_table import LabelSetTable
 from mmdet_imbalance.core.same_object import merge_same_objects
 from mmdet_imbalance.datasets.host_arguments import (
     add_class_texts,
+    filter_options,
     refuse_remote_files,
 )
 from mmdet_imbalance.datasets.lvis_json import LvisColumns, image_path, read_lvis
@@ -199,14 +200,7 @@ class LVISMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
         """Images that `filter_cfg` leaves."""
         if self.test_mode or not self.filter_cfg:
             return self.data_list
-        unknown = set(self.filter_cfg) - {'filter_empty_gt', 'min_size'}
-        if unknown:
-            raise ValueError(
-                '`filter_cfg` knows filter_empty_gt and min_size, '
-                f'got {sorted(unknown)}'
-            )
-        min_size = self.filter_cfg.get('min_size', 0)
-        needs_objects = self.filter_cfg.get('filter_empty_gt', False)
+        needs_objects, min_size = filter_options(self.filter_cfg)
         return [
             record
             for record in self.data_list

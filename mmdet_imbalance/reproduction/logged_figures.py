@@ -2,8 +2,8 @@
 
 import json
 import re
-from pathlib import Path
 
+from mmdet_imbalance.cli.json_lines import logged_scalars, read_json_lines
 from mmdet_imbalance.reproduction.jobs import ROWS, Job
 
 #: Bytes at the end of a log that are searched for the time left.
@@ -12,9 +12,7 @@ TAIL = 1 << 14
 
 def trained_figures(job: Job) -> dict[str, float] | None:
     """Figures of the evaluation after the last epoch, None where there was none."""
-    rows = []
-    for path in sorted(job.work_dir.glob('*/vis_data/scalars.json')):
-        rows += _json_lines(path)
+    rows = logged_scalars(job.work_dir)
     evaluated = [row for row in rows if 'loss' not in row and row.get('step')]
     if not evaluated or (job.final is not None and evaluated[-1]['step'] != job.final):
         return None
@@ -30,7 +28,7 @@ def tested_figures(job: Job) -> dict[str, float] | None:
 def retrained_figures(job: Job) -> dict[str, float] | None:
     """Figures of `tools/retrain_head.py`, None where it left none."""
     path = job.folder / ROWS
-    rows = _json_lines(path) if path.is_file() else []
+    rows = read_json_lines(path) if path.is_file() else []
     return _figures(rows[-1]['metrics']) if rows and rows[-1]['metrics'] else None
 
 
@@ -51,14 +49,3 @@ def seconds_left(job: Job) -> float | None:
 def _figures(row: dict) -> dict[str, float]:
     """The metrics of a row: their names have a prefix."""
     return {k: float(v) for k, v in row.items() if '/' in k}
-
-
-def _json_lines(path: Path) -> list[dict]:
-    """Lines of a file; one that is being written is left out."""
-    rows = []
-    for line in path.read_text().splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return rows

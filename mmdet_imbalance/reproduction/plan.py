@@ -1,29 +1,22 @@
 """From a table and the options of the command line to its jobs."""
 
-import functools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from glob import glob
 from pathlib import Path
 from string import Formatter
-from typing import TYPE_CHECKING, Any
 
-from mmdet_imbalance.cli.config import (
-    check_option_keys,
-    check_top_level_keys,
-    find_config,
-    parse_options,
-)
 from mmdet_imbalance.cli.errors import ToolError
-from mmdet_imbalance.reproduction.jobs import Job, as_option
-from mmdet_imbalance.reproduction.table_file import Row, Setting, Table
+from mmdet_imbalance.reproduction.jobs import Job
+from mmdet_imbalance.reproduction.row_config import (
+    annotation_key,
+    config_path,
+    own_evaluators,
+    resolved_config,
+    without_seeds,
+)
+from mmdet_imbalance.reproduction.table import Row, Setting, Table
 
-if TYPE_CHECKING:
-    from mmengine.config import Config
-
-#: The metric whose figures can be drawn anew from the detections that it writes.
-OWN_METRIC = 'ImbalanceCocoMetric'
 #: Name of a cut annotation in the folder of its job.
 CUT_FILE = 'train.json'
 PATTERN_FIELDS = ('seed', 'data', 'stock', 'setting')
@@ -113,41 +106,6 @@ def plan_table(request: Request) -> Plan:
     return plan
 
 
-def config_path(name: str) -> Path:
-    """Path of a config of the project, or of the host's where it says 'mmdet::…'."""
-    if not name.startswith('mmdet::'):
-        return find_config(name).absolute()
-    import mmdet
-
-    path = Path(mmdet.__file__).parent / '.mim' / 'configs' / name[len('mmdet::') :]
-    if not path.is_file():
-        raise ToolError(f'the host has no config {name[len("mmdet::") :]}')
-    return path
-
-
-def resolved_config(path: Path, overrides: dict[str, Any], where: str) -> 'Config':
-    """The config with its overrides.
-
-    Raises:
-        ToolError: it cannot be read, a key is misspelt, or a value does not survive
-            the command line.
-    """
-    cfg = _read(path).copy()
-    options = parse_options([as_option(*item) for item in overrides.items()])
-    for key, value in overrides.items():
-        if json.dumps(options[key]) != json.dumps(value):
-            raise ToolError(
-                f'{where}: {key}: {value!r} would be read as {options[key]!r} on the '
-                'command line'
-            )
-    try:
-        check_option_keys(cfg, options)
-    except ToolError as error:
-        raise ToolError(f'{where}: {error}') from None
-    cfg.merge_from_dict(options)
-    return cfg
-
-
 def _row_job(plan: Plan, setting: Setting, row: Row, seed: int) -> Job:
     request = plan.request
     protocol = request.protocol or row.protocol or setting.protocol
@@ -193,17 +151,17 @@ def _job(plan, setting, name, config, overrides, seed, protocol, options) -> Job
         seed=seed,
         options=tuple(options),
         overrides=overrides,
-        content=_without_seeds(cfg, setting),
+        content=without_seeds(cfg, setting),
         data_root=data_root,
         out=request.out,
         group=setting.name,
         final=train_cfg.get('max_epochs') or train_cfg.get('max_iters'),
-        evaluators=_own_evaluators(cfg),
+        evaluators=own_evaluators(cfg),
     )
     if setting.annotation is not None:
         cut = setting.annotation
         root = data_root or Path(cfg.data_root)
-        job.inputs[_annotation_key(cfg, where)] = (
+        job.inputs[annotation_key(cfg, where)] = (
             Job(
                 kind='annotation',
                 label=f'{setting.name}: annotation',
@@ -219,57 +177,6 @@ def _job(plan, setting, name, config, overrides, seed, protocol, options) -> Job
             CUT_FILE,
         )
     return job
-
-
-def _annotation_key(cfg: 'Config', where: str) -> str:
-    """Key of the training annotation, which wrappers put deeper."""
-    key, node = 'train_dataloader.dataset', cfg.get('train_dataloader', {})
-    node = node.get('dataset', {})
-    while 'ann_file' not in node:
-        if not isinstance(node.get('dataset'), dict):
-            raise ToolError(f'{where}: the config has no training annotation to cut')
-        key, node = f'{key}.dataset', node['dataset']
-    return f'{key}.ann_file'
-
-
-def _without_seeds(cfg: 'Config', setting: Setting) -> Any:
-    """Content of the config; seeds are in the folder's name, not in the hash."""
-    if not setting.seeded:
-        return cfg.to_dict()
-    cfg = cfg.copy()
-    cfg.merge_from_dict(dict.fromkeys(setting.seeded, 'seed'))
-    return cfg.to_dict()
-
-
-def _own_evaluators(cfg: 'Config') -> tuple[str, ...]:
-    """Keys of the evaluators that can write what a comparison reads."""
-    found = []
-    for key in ('val_evaluator', 'test_evaluator'):
-        evaluator = cfg.get(key)
-        parts = evaluator if isinstance(evaluator, list) else [evaluator]
-        for index, part in enumerate(parts):
-            kind = str((part or {}).get('type')).split('.')[-1]
-            if kind == OWN_METRIC and part.get('prefix') is None:
-                inside = f'{key}.{index}' if isinstance(evaluator, list) else key
-                found.append(inside)
-                break
-    return tuple(found)
-
-
-@functools.cache
-def _read(path: Path) -> 'Config':
-    from mmdet_imbalance.host import check_host
-
-    check_host()
-    from mmengine.config import Config
-
-    try:
-        cfg = Config.fromfile(str(path))
-    except Exception as error:
-        reason = str(error).strip() or type(error).__name__
-        raise ToolError(f'config {path} cannot be read: {reason}') from error
-    check_top_level_keys(cfg)
-    return cfg
 
 
 # --- stock checkpoints ----------------------------------------------------------------

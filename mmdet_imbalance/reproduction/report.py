@@ -8,7 +8,8 @@ from mmdet_imbalance.reproduction.commands import shell_line
 from mmdet_imbalance.reproduction.jobs import Job, file_digest
 from mmdet_imbalance.reproduction.plan import Plan
 from mmdet_imbalance.reproduction.summary import RowSummary, verdict
-from mmdet_imbalance.reproduction.table_file import NOT_AVAILABLE, Row, Setting, Table
+from mmdet_imbalance.reproduction.table import Row, Setting, Table
+from mmdet_imbalance.reproduction.table_file import NOT_AVAILABLE
 
 Summaries = Sequence[tuple[Setting, list[RowSummary]]]
 

@@ -20,7 +20,7 @@ from mmdet_imbalance.evaluation.comparison import (
 from mmdet_imbalance.evaluation.results_file import read_results_pair
 from mmdet_imbalance.reproduction.jobs import Job
 from mmdet_imbalance.reproduction.plan import Plan
-from mmdet_imbalance.reproduction.table_file import Row, Setting
+from mmdet_imbalance.reproduction.table import Row, Setting
 
 #: Detections beside the result of a job.
 RESULTS_FILE = 'results.bbox.json'

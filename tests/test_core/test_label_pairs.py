@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmdet_imbalance.core.blocks import row_blocks
-from mmdet_imbalance.core.concurrent_softmax import is_tree_order
+from mmdet_imbalance.core.concurrent_rate import is_tree_order
 from mmdet_imbalance.core.label_sets import (
     MultiLabelTarget,
     label_pairs,

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from mmdet_imbalance.cli.runs import load_checkpoint
-from mmdet_imbalance.reproduction import plan
+from mmdet_imbalance.reproduction import row_config
 from tests.helpers.fake_tools import calls, write_config, write_sbatch, write_tools
 from tests.helpers.tools import TOOLS, load_tool
 
@@ -72,7 +72,7 @@ class Bench:
 
     def run(self, *argv: object, table: Path | None = None) -> int:
         # A process reads a config once.
-        plan._read.cache_clear()
+        row_config._read.cache_clear()
         words = [table or self.table(), '--out', self.out, '--drawings', 0, *argv]
         return load_tool('reproduce').main([str(word) for word in words])
 
@@ -427,7 +427,7 @@ def real_tools(bench, monkeypatch):
 
 def real(bench, table: Path, *argv: object) -> int:
     words = ['--seeds', 1, '--device', 'cpu', '--drawings', 50, *argv]
-    plan._read.cache_clear()
+    row_config._read.cache_clear()
     argv = [table, '--out', bench.out, *words]
     return load_tool('reproduce').main([str(word) for word in argv])
 

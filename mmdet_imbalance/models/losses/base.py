@@ -11,7 +11,7 @@ any label; `class_weight` has one meaning everywhere (see `core/class_weights.py
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmdet_imbalance.core.class_weights import (
     check_rule,
@@ -29,21 +29,19 @@ from mmdet_imbalance.core.reduction import (
     hide_ignored_rows,
     weight_reduce,
 )
+from mmdet_imbalance.models.losses.class_stats_buffers import (
+    STATS_HINT,
+    ClassStatsBuffers,
+)
 
 #: Labels (N,), dense multi-hot (N, C) or (N, C + 1), a `MultiLabelTarget`, or the pair
 #: (labels, quality) of the losses that want it.
 Target = Tensor | MultiLabelTarget | tuple[Tensor, Tensor]
 
-STATS_HINT = (
-    "Add `dict(type='mmdet_imbalance.ClassStatsHook')` to `custom_hooks`, or count "
-    'once with `python tools/class_stats.py CONFIG --out FILE` and write '
-    "`class_stats='FILE'` in the loss."
-)
-
 __all__ = ['STATS_HINT', 'ClassificationLoss', 'Target', 'primary_labels']
 
 
-class ClassificationLoss(nn.Module):
+class ClassificationLoss(ClassStatsBuffers):
     """Base of the classification losses; subclasses give `row_loss` and `scores`.
 
     A subclass that derives something from class statistics calls `register_stats` at
@@ -83,24 +81,18 @@ class ClassificationLoss(nn.Module):
         class_weight=None,
         use_sigmoid: bool | None = None,
     ) -> None:
-        super().__init__()
-        if num_classes < 1:
-            raise ValueError(f'`num_classes` must be at least 1, got {num_classes}')
+        super().__init__(num_classes, class_stats)
         if use_sigmoid is not None and use_sigmoid != self.use_sigmoid:
             raise ValueError(
                 f'{type(self).__name__} is a '
                 f'{"sigmoid" if self.use_sigmoid else "softmax"} loss: write '
                 f'use_sigmoid={self.use_sigmoid}, got use_sigmoid={use_sigmoid}'
             )
-        self.num_classes = num_classes
         self.loss_weight = loss_weight
         self.reduction = check_reduction(reduction)
         # Box heads ask for their number of channels, the stock dense heads never do:
         # `get_activation` needs to know.
         self._head_knows_background = False
-        self._stat_names: list[str] = []
-        self._is_ready = True
-        self._own_stats = None if class_stats is None else self._checked(class_stats)
         self._class_weight_rule = class_weight
         if class_weight is None:
             self.register_buffer('class_weight', None)
@@ -208,82 +200,13 @@ class ClassificationLoss(nn.Module):
         raise NotImplementedError
 
     def stats_values(self, stats) -> dict:
-        """Value of every registered statistic, by name; extend in a subclass."""
-        if 'class_weight' not in self._stat_names:
-            return {}
-        rule = self._class_weight_rule
-        return {'class_weight': class_weight_vector(rule, self.num_classes, stats)}
-
-    def stats_changed(self) -> None:
-        """Called after the statistics were set or loaded: renew what is derived."""
-
-    # --- class statistics ----------------------------------------------------------
-    def register_stats(self, **shapes: tuple[int, ...]) -> None:
-        """Declare persistent buffers that come from class statistics.
-
-        They are in the checkpoint, so a model that was trained with statistics can be
-        tested without. Until statistics come they are nan and the loss refuses to run.
-
-        Args:
-            **shapes: shape of each buffer, by name.
-        """
-        for name, shape in shapes.items():
-            self._register_unset(name, shape, torch.float32)
-        if self._own_stats is not None:
-            self._fill(self.stats_values(self._own_stats))
-
-    def set_class_stats(self, stats) -> None:
-        """Take the statistics of the training set (`ClassStatsHook` calls this).
-
-        No effect where the config of the loss names statistics of its own.
-        """
-        stats = self._checked(stats)
-        if self._own_stats is None:
-            self._fill(self.stats_values(stats))
-
-    def check_ready(self) -> None:
-        """Raise RuntimeError, saying what to do, while statistics are missing."""
-        if not self._is_ready:
-            raise RuntimeError(
-                f'{type(self).__name__} needs class statistics '
-                f'({", ".join(self._stat_names)}) and has none. {STATS_HINT}'
-            )
-
-    def _register_unset(self, name: str, shape, dtype: torch.dtype) -> None:
-        self.register_buffer(name, torch.full(tuple(shape), torch.nan, dtype=dtype))
-        self._stat_names.append(name)
-        self._is_ready = False
-
-    def _checked(self, stats):
-        if not hasattr(stats, 'instance_count'):
-            from mmdet_imbalance.core.class_stats import ClassStats
-
-            stats = ClassStats.load(stats)
-        if len(stats.instance_count) != self.num_classes:
-            raise ValueError(
-                f'{type(self).__name__} has num_classes={self.num_classes}, but the '
-                f'class statistics are of {len(stats.instance_count)} classes: they '
-                'belong to another dataset'
-            )
-        return stats
-
-    @torch.no_grad()
-    def _fill(self, values: dict) -> None:
-        for name in values:
-            buffer = getattr(self, name)
-            buffer.copy_(torch.as_tensor(values[name], dtype=buffer.dtype))
-        self._renew()
-
-    def _renew(self) -> None:
-        self._is_ready = not any(
-            bool(getattr(self, name).isnan().any()) for name in self._stat_names
-        )
-        if self._is_ready:
-            self.stats_changed()
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._renew()
+        """Class weights by a rule; extend in a subclass."""
+        values = super().stats_values(stats)
+        if 'class_weight' in self._stat_names:
+            rule = self._class_weight_rule
+            weight = class_weight_vector(rule, self.num_classes, stats)
+            values['class_weight'] = weight
+        return values
 
     # --- shared -------------------------------------------------------------------
     def row_class_weight(self, target: Target) -> Tensor:

@@ -25,14 +25,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mmdet_imbalance.core.concurrent_softmax import (
+from mmdet_imbalance.core.concurrent_rate import (
     DIRECTIONS,
-    LABEL_REDUCTIONS,
     concurrent_rate,
-    concurrent_softmax_scores,
-    concurrent_softmax_terms,
     is_tree_order,
     log_keep_matrix,
+)
+from mmdet_imbalance.core.concurrent_softmax import (
+    LABEL_REDUCTIONS,
+    concurrent_softmax_scores,
+    concurrent_softmax_terms,
 )
 from mmdet_imbalance.models.losses.base import Target
 from mmdet_imbalance.models.losses.multi_label import MultiLabelLoss
