@@ -1,8 +1,7 @@
 """Which lines of a stock config an imbalance profile changes, and why.
 
 The rules, in order. Every threshold is a choice of ours, and none was tuned to a
-result: on the small real data of docs/results.md few changes are larger than the spread
-of seeds.
+result; what the changes gained on small real data stands in docs/results.md.
 
 1. *Tail.* Nothing is done below an imbalance factor of 10 by images and of 50 by
    objects: at 25:1 by objects (aquarium) neither samplers nor weights gained more than
