@@ -275,14 +275,22 @@ class ImagesByClass:
         Returns:
             Images with the class and boxes of the class, shape (C,) each.
         """
-        shown = np.asarray(image_counts, float)[self.images]
+        image_counts = np.asarray(image_counts, float)
+        if image_counts.size and image_counts.min() == image_counts.max():
+            # A plain shuffle: no look at each image of each class.
+            boxes = self._sum_by_class(self.instances)
+            return image_counts[0] * self.img_count, image_counts[0] * boxes
+        shown = image_counts[self.images]
         return self._sum_by_class(shown), self._sum_by_class(shown * self.instances)
 
     def _sum_by_class(self, values: np.ndarray) -> np.ndarray:
-        # Differences of running sums: reduceat would give a class without images the
-        # first value of the next one.
-        running = np.concatenate([[0.0], np.cumsum(values)])
-        return np.diff(running[self.class_ptr])
+        # Without the empty classes, to which reduceat would give the first value of the
+        # next one.
+        has_images = self.img_count > 0
+        sums = np.zeros(len(has_images))
+        if has_images.any():
+            sums[has_images] = np.add.reduceat(values, self.class_ptr[:-1][has_images])
+        return sums
 
 
 def class_thirds(img_count: np.ndarray) -> dict[str, np.ndarray]:
