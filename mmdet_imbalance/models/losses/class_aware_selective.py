@@ -17,13 +17,14 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from mmdet_imbalance.core.asymmetric_rows import partial_asymmetric_rows
 from mmdet_imbalance.core.class_aware_selective import (
     class_aware_ignore,
     partial_asymmetric_loss,
 )
 from mmdet_imbalance.core.label_prior import LabelPrior
 from mmdet_imbalance.core.label_sets import label_pairs
-from mmdet_imbalance.core.partial_labels import PartialTarget
+from mmdet_imbalance.core.partial_labels import UNANNOTATED, PartialTarget
 from mmdet_imbalance.models.losses.base import Target
 from mmdet_imbalance.models.losses.multi_label import MultiLabelLoss
 from mmdet_imbalance.registry import MODELS
@@ -203,27 +204,29 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             target = target.masked_fill(~valid.unsqueeze(1), 0)
         if self.track_prior and self.training:
             self.update_prior(logits, target)
-        loss = partial_asymmetric_loss(
-            logits,
-            target,
-            *self.gammas,
-            unann_weight=self.unannotated_weight(logits, target, valid),
-            detach_focal=self.detach_focal,
-            clip=self.clip,
-        ).sum(dim=1)
+        ignored = self.ignored_entries(logits, target, valid)
+        if self.clip:
+            weight = None if ignored is None else (~ignored).to(logits.dtype)
+            loss = partial_asymmetric_loss(
+                logits, target, *self.gammas, weight, self.detach_focal, self.clip
+            ).sum(dim=1)
+        else:
+            loss = partial_asymmetric_rows(
+                logits, target, *self.gammas, ignored, self.detach_focal
+            )
         if self.mode == 'ignore_normalized':
             loss = loss / (target != -1).sum(dim=1).clamp(min=1)
         return loss
 
-    def unannotated_weight(
+    def ignored_entries(
         self, logits: Tensor, target: Tensor, valid: Tensor | None = None
     ) -> Tensor | None:
-        """Weight of the un-annotated entries, (N, C); None is 1."""
+        """Un-annotated entries that count as nothing, bool (N, C); None is none."""
         if self.mode == 'negative':
             return None
         if self.mode != 'selective':
-            return logits.new_zeros(())
-        ignored = class_aware_ignore(
+            return target == UNANNOTATED
+        return class_aware_ignore(
             logits,
             target,
             self.top_k,
@@ -232,7 +235,6 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             self.scope,
             None if valid is None else valid.sum(),
         )
-        return (~ignored).to(logits.dtype)
 
     @torch.no_grad()
     def update_prior(self, logits: Tensor, target: Tensor) -> None:
