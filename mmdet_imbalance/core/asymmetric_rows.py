@@ -14,7 +14,7 @@ from torch import Tensor
 from mmdet_imbalance.core.binary_terms import softplus
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
-from mmdet_imbalance.core.partial_labels import POSITIVE, UNANNOTATED
+from mmdet_imbalance.core.partial_labels import POSITIVE
 
 #: Exponents for which a power is a product or nothing at all.
 _SMALL_POWERS = {0.0, 1.0, 2.0}
@@ -59,33 +59,57 @@ def _asymmetric_rows(
     detach_focal: bool,
 ) -> tuple[Tensor, Tensor]:
     """Loss (N,) and its gradient (N, C)."""
-    out = torch.empty_like(logits)
+    # A term of a positive is that of -z for another class: the few are taken out, an
+    # entry without a term has a logit of minus infinity.
+    at = (target == POSITIVE).nonzero(as_tuple=True)
+    turned = -logits[at]
+    out = logits.clone()
+    out[at] = -torch.inf
+    if ignored is not None:
+        out.masked_fill_(ignored, -torch.inf)
     sums = logits.new_empty(len(logits))
-    largest = torch.finfo(logits.dtype).max
     for block in row_blocks(*logits.shape, logits.device):
-        positive = target[block] == POSITIVE
-        unannotated = target[block] == UNANNOTATED
-        # A term of a positive is that of -z for another class; an entry without one
-        # has a logit of minus infinity.
-        z = torch.where(positive, -logits[block], logits[block])
-        if ignored is not None:
-            z.masked_fill_(ignored[block], -torch.inf)
-        gamma = z.new_full(z.shape, gamma_neg)
-        gamma.masked_fill_(unannotated, gamma_unann).masked_fill_(positive, gamma_pos)
-        loss, prob = softplus(z), z.sigmoid()
-        rest = 1.0 - prob
-        if {gamma_pos, gamma_neg, gamma_unann} <= _SMALL_POWERS:
-            one = torch.where(gamma == 1.0, prob, 1.0)
-            power = torch.where(gamma == 2.0, prob * prob, one)
-        else:
-            # Kept finite, so that an exponent of 0 gives 1 at minus infinity.
-            log = F.logsigmoid(z).clamp_(min=-largest)
-            power = log.mul_(gamma).exp_()
-        loss *= power
-        grad = prob.mul_(power)
-        if not detach_focal:
-            # At infinity the rest is 0 and the loss infinite: no slope.
-            grad.addcmul_(rest.mul_(gamma), loss.clamp(max=largest))
-        sums[block] = loss.sum(dim=1)
-        out[block] = torch.where(positive, -grad, grad)
+        is_unannotated = target[block].to(out.dtype).clamp_(max=0).neg_()
+        terms = _terms_(
+            out[block], gamma_neg, gamma_unann, is_unannotated, detach_focal
+        )
+        sums[block] = terms.sum(dim=1)
+    none = torch.zeros_like(turned)
+    sums.index_add_(0, at[0], _terms_(turned, gamma_pos, gamma_pos, none, detach_focal))
+    out[at] = -turned
     return sums, out
+
+
+def _terms_(
+    z: Tensor, gamma: float, other_gamma: float, is_other: Tensor, detach_focal: bool
+) -> Tensor:
+    """sigmoid(z)^gamma softplus(z), elementwise; `z` becomes the derivative.
+
+    `is_other` is 1 where `other_gamma` takes the place of `gamma`, and 0 elsewhere.
+    """
+    largest = torch.finfo(z.dtype).max
+    loss = softplus(z)
+    if {gamma, other_gamma} <= _SMALL_POWERS:
+        prob = z.sigmoid_()
+        power = _small_power(prob, gamma)
+        if gamma != other_gamma:
+            power = torch.lerp(power, _small_power(prob, other_gamma), is_other)
+        gammas = is_other.mul_(other_gamma - gamma).add_(gamma)
+    else:
+        gammas = is_other.mul_(other_gamma - gamma).add_(gamma)
+        # Kept finite, so that an exponent of 0 gives 1 at minus infinity.
+        power = F.logsigmoid(z).clamp_(min=-largest).mul_(gammas).exp_()
+        prob = z.sigmoid_()
+    loss *= power
+    rest = None if detach_focal else 1.0 - prob
+    z.mul_(power)
+    if rest is not None:
+        # At infinity the rest is 0 and the loss infinite: no slope.
+        z.addcmul_(rest.mul_(gammas), loss.clamp(max=largest))
+    return loss
+
+
+def _small_power(prob: Tensor, gamma: float) -> Tensor:
+    if gamma == 0.0:
+        return torch.ones_like(prob)
+    return prob if gamma == 1.0 else prob * prob
