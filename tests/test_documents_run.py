@@ -42,5 +42,7 @@ def test_commands_of_documents_run(path, tmp_path, monkeypatch):
         'yapf.yapflib.yapf_api.FormatCode', lambda text, **_: (text, True)
     )
     stage = Stage(tmp_path / 'stage')
-    for name, *words in tool_commands(path):
-        assert stage.run(name, words) == 0, ' '.join([name, *words])
+    commands = tool_commands(path)
+    for at, (name, *words) in enumerate(commands, 1):
+        later = [arguments for _, *arguments in commands[at:]]
+        assert stage.run(name, words, later) == 0, ' '.join([name, *words])

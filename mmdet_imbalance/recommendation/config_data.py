@@ -97,12 +97,11 @@ def validation(plan: ConfigPlan) -> list[str]:
     if plan.backbone != 'r50':
         scale = tuple(side * 6 // 5 // 32 * 32 for side in scale)
     is_open_images = plan.kind == 'open_images'
-    facts = ('instances', 'verified_pos', 'verified_neg') if is_open_images else ()
     pipeline = [
         dict(type='LoadImageFromFile'),
         dict(type='Resize', scale=scale, keep_ratio=True),
         *([] if is_open_images else [dict(type='LoadAnnotations', with_bbox=True)]),
-        dict(type='PackDetInputs', meta_keys=(*META_KEYS, *facts)),
+        dict(type='PackDetInputs', meta_keys=(*META_KEYS, *_facts(plan))),
     ]
     loader = dict(
         batch_size=1,
@@ -126,6 +125,13 @@ def validation(plan: ConfigPlan) -> list[str]:
         )
         + '\ntest_evaluator = val_evaluator',
     ]
+
+
+def _facts(plan: ConfigPlan) -> tuple[str, ...]:
+    """Keys of a record that the metric of `_evaluators` reads besides the boxes."""
+    if plan.kind == 'open_images':
+        return ('instances', 'verified_pos', 'verified_neg')
+    return ('verified_neg', 'not_exhaustive') if plan.recipe.carries_facts else ()
 
 
 def _evaluators(plan: ConfigPlan) -> list[dict[str, Any]]:

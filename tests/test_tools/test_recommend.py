@@ -317,6 +317,20 @@ def test_boxes_without_an_area_are_read_all_the_same(tmp_path):
     assert len(dataset.get_data_info(0)['instances']) == 4
 
 
+def test_validation_of_partial_lvis_hands_on_what_was_looked_for(tmp_path):
+    images = [[0], [1], [2], [3]] * 5
+    path = federate(write_coco(tmp_path / 'a.json', images), {1: [2, 3]})
+    Image.new('RGB', (SIDE, SIDE)).save('0.png')
+    cfg = config_of(path, '--val', path)
+    assert cfg.val_evaluator[0].type == OURS + 'ImbalanceLVISMetric'
+    init_default_scope('mmdet')
+    from mmdet.registry import DATASETS
+
+    sample = DATASETS.build(cfg.val_dataloader.dataset)[0]['data_samples']
+    assert sample.verified_neg == [1, 2]
+    assert sample.not_exhaustive == []
+
+
 # --- Open Images ----------------------------------------------------------------------
 @pytest.fixture
 def open_images(tmp_path) -> dict[str, Path]:
