@@ -211,8 +211,10 @@ def test_interruption_leaves_everything_resumable(bench):
     """SIGINT to the real process, as Ctrl-C sends it."""
     table = bench.table('{fake_mode: wait}')
     code = (
-        'import sys; from tests.helpers.tools import load_tool; '
+        'import signal, sys; from tests.helpers.tools import load_tool; '
         'tool = load_tool("reproduce"); from pathlib import Path; '
+        # A shell lets what it starts in the background ignore the signal.
+        'signal.signal(signal.SIGINT, signal.default_int_handler); '
         f'tool.TOOLS = Path({str(bench.tools)!r}); sys.exit(tool.main())'
     )
     words = [table, '--out', bench.out, '--drawings', 0, '--seeds', 1]
