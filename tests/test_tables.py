@@ -210,7 +210,8 @@ def test_annotations_can_be_cut_as_the_tables_say(shared_data, tmp_path):
                 ]
                 for file in (before, after)
             )
-            assert len(was) == len(is_now) and was != is_now
+            assert len(was) == len(is_now)
+            assert was != is_now
         else:
             assert 0 < num_new < num_old
         assert new.class_names == old.class_names
