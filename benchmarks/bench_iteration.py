@@ -154,18 +154,12 @@ def batch(args) -> dict:
     return dict(inputs=inputs, data_samples=samples)
 
 
-def step(runner: Contestant, args) -> None:
+def step(runner: Contestant, data: dict) -> None:
     """One iteration, as the host's training loop takes it."""
-    runner.model.train_step(batch_of(args), runner.optim_wrapper)
-
-
-def batch_of(args) -> dict:
-    """The batch; the host's preprocessor writes into its samples."""
-    cached = getattr(args, 'batch', None)
-    if cached is None:
-        cached = args.batch = batch(args)
-    samples = [sample.clone() for sample in cached['data_samples']]
-    return dict(inputs=list(cached['inputs']), data_samples=samples)
+    # The host's preprocessor writes into the samples.
+    samples = [sample.clone() for sample in data['data_samples']]
+    data = dict(inputs=list(data['inputs']), data_samples=samples)
+    runner.model.train_step(data, runner.optim_wrapper)
 
 
 def clock(args) -> float:
@@ -176,21 +170,21 @@ def clock(args) -> float:
     return time.process_time()
 
 
-def race(runners: list[Contestant], args) -> None:
+def race(runners: list[Contestant], data: dict, args) -> None:
     """Fill in the times of all."""
     for runner in runners:
         for _ in range(2):
-            step(runner, args)
+            step(runner, data)
     for _ in range(args.rounds):
         for runner in runners:
-            step(runner, args)
+            step(runner, data)
             start = clock(args)
             for _ in range(args.iterations):
-                step(runner, args)
+                step(runner, data)
             runner.seconds.append((clock(args) - start) / args.iterations)
 
 
-def operators(runner: Contestant, args) -> dict[str, float]:
+def operators(runner: Contestant, data: dict, args) -> dict[str, float]:
     """Milliseconds of an iteration by operator, on the device that is measured."""
     from torch.profiler import ProfilerActivity, profile
 
@@ -199,7 +193,7 @@ def operators(runner: Contestant, args) -> dict[str, float]:
         kinds.append(ProfilerActivity.CUDA)
     with profile(activities=kinds) as profiler:
         for _ in range(2):
-            step(runner, args)
+            step(runner, data)
         clock(args)
     name = 'self_device_time_total' if args.device == 'cuda' else 'self_cpu_time_total'
     return {event.key: getattr(event, name) / 2e3 for event in profiler.key_averages()}
@@ -212,7 +206,7 @@ def ratio(runner: Contestant, stock: Contestant) -> tuple[float, float, float]:
     return statistics.median(ratios), ratios[0], ratios[-1]
 
 
-def report(runners: list[Contestant], args) -> None:
+def report(runners: list[Contestant], data: dict, args) -> None:
     """Print the table of one detector."""
     stock = runners[0]
     for runner in runners:
@@ -226,11 +220,11 @@ def report(runners: list[Contestant], args) -> None:
         )
     if not args.profile:
         return
-    before = operators(stock, args)
+    before = operators(stock, data, args)
     for runner in runners[1:]:
         if ratio(runner, stock)[0] <= TARGET:
             continue
-        after = operators(runner, args)
+        after = operators(runner, data, args)
         more = {key: after[key] - before.get(key, 0.0) for key in after}
         top = sorted(more, key=more.get, reverse=True)[:6]
         words = ', '.join(f'{key} +{more[key]:.2f}' for key in top)
@@ -250,13 +244,14 @@ def main():
         f'{args.scale[0]} x {args.scale[1]}, {"AMP" if args.amp else "float32"}, '
         f'{args.rounds} rounds of {args.iterations} iterations'
     )
+    data = batch(args)
     for detector, changes in GROUPS.items():
         runners = [contestant(f'stock {detector}', stock_config(detector), args)]
         for name, change in changes.items():
             if args.only in name:
                 runners.append(contestant(name, variant(detector, change), args))
-        race(runners, args)
-        report(runners, args)
+        race(runners, data, args)
+        report(runners, data, args)
 
 
 if __name__ == '__main__':

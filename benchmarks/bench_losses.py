@@ -49,7 +49,9 @@ What bounds the losses that take more than 1.5 times the cross-entropy of plain 
 * a hierarchy: a softmax label with two ancestors is three cross-entropies, in positive
   rows; to find the relatives of the labels, a (P, C) matrix is searched.
 * label sets: besides, the (P, C) sets are searched for labels.
-* drawn negatives (federated): a mask of all N x C terms."""
+* drawn negatives (federated): a mask of all N x C terms.
+* class-aware selective: the likeliest classes of a row are searched, and negative and
+  un-annotated terms have powers of their own."""
 
 
 def class_stats(num_classes: int, has_hierarchy: bool) -> ClassStats:

@@ -113,12 +113,14 @@ def main(argv=None) -> None:
     for (loss, beta), cells in errors.items():
         if beta != 0 and (loss, 0.0) in errors:
             print_row(f'{loss} | {beta:g}', differences(cells, errors[loss, 0.0]), '+')
+    plain = {loss: cells for (loss, beta), cells in errors.items() if beta == 0}
+    if 'softmax' not in plain:
+        return
+    softmax = plain.pop('softmax')
     print('\nerror less that of softmax, both at beta 0, same seeds')
     print_head('loss', *heads)
-    for loss in args.losses:
-        if loss != 'softmax' and {(loss, 0.0), ('softmax', 0.0)} <= set(errors):
-            cells = differences(errors[loss, 0.0], errors['softmax', 0.0])
-            print_row(loss, cells, '+')
+    for loss, cells in plain.items():
+        print_row(loss, differences(cells, softmax), '+')
 
 
 def differences(cells, others) -> list[list[float]]:

@@ -11,6 +11,7 @@ torch's own softplus is one kernel.
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -19,6 +20,8 @@ _LOG2_E = 1.0 / math.log(2.0)
 _HALVINGS = 6
 #: Rows narrower than this are not worth halving.
 _NARROW = 8
+#: Exponents for which a power is a product, or nothing at all.
+_SMALL_POWERS = {0.0, 1.0, 2.0}
 
 
 def softplus(z: Tensor) -> Tensor:
@@ -56,10 +59,10 @@ def negative_terms_(z: Tensor, gamma: float) -> Tensor:
         loss = softplus(z)
         z.sigmoid_()
         return loss
-    if gamma in (1.0, 2.0):
+    if gamma in _SMALL_POWERS:
         loss = softplus(z)
         prob = z.sigmoid_()
-        power = prob if gamma == 1.0 else prob * prob
+        power = _small_power(prob, gamma)
     else:
         # log sigmoid(z) = min(z, 0) - log(1 + exp(-|z|)): an exponential in place of a
         # power, which is the slowest function of all.
@@ -74,6 +77,39 @@ def negative_terms_(z: Tensor, gamma: float) -> Tensor:
     return loss
 
 
+def mixed_terms_(
+    z: Tensor, gamma: float, other_gamma: float, is_other: Tensor, detach_power: bool
+) -> Tensor:
+    """`negative_terms_` with two exponents; `z` becomes the derivative.
+
+    Args:
+        z: logits; infinite ones have finite derivatives.
+        gamma: exponent.
+        other_gamma: exponent where `is_other` is 1.
+        is_other: 0 or 1, in the shape and type of `z`.
+        detach_power: keep the power of the probability out of the derivative.
+    """
+    largest = torch.finfo(z.dtype).max
+    loss = softplus(z)
+    gammas = torch.lerp(z.new_tensor(gamma), z.new_tensor(other_gamma), is_other)
+    if {gamma, other_gamma} <= _SMALL_POWERS:
+        prob = z.sigmoid_()
+        power = _small_power(prob, gamma)
+        if gamma != other_gamma:
+            power = torch.lerp(power, _small_power(prob, other_gamma), is_other)
+    else:
+        # Kept finite, so that an exponent of 0 gives 1 at minus infinity.
+        power = F.logsigmoid(z).clamp_(min=-largest).mul_(gammas).exp_()
+        prob = z.sigmoid_()
+    loss *= power
+    rest = None if detach_power else 1.0 - prob
+    z.mul_(power)
+    if rest is not None:
+        # At infinity the rest is 0 and the loss infinite: no slope.
+        z.addcmul_(rest.mul_(gammas), loss.clamp(max=largest))
+    return loss
+
+
 def negative_sums_(z: Tensor, gamma: float) -> Tensor:
     """Sums of `negative_terms_` over rows, (N,); `z` (N, C) becomes the derivative."""
     if gamma == 0.0:
@@ -81,6 +117,12 @@ def negative_sums_(z: Tensor, gamma: float) -> Tensor:
         z.sigmoid_()
         return sums
     return negative_terms_(z, gamma).sum(dim=1)
+
+
+def _small_power(prob: Tensor, gamma: float) -> Tensor:
+    if gamma == 0.0:
+        return torch.ones_like(prob)
+    return prob if gamma == 1.0 else prob * prob
 
 
 def _exp_of_minus_abs(z: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ class MergedObjects:
         set_places: places in `keep` of the few objects with several labels, rising;
             (S,).
         set_labels: their labels, the primary one first, padded with C; (S, L).
+        num_classes: number C of classes.
         num_concurrent: rows that went into the set of another row.
         num_implied: rows that another row of the same object implies.
     """

@@ -12,7 +12,6 @@ objects, rows of an image need not be adjacent, and no converted pickle is neede
 import hashlib
 import os.path as osp
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,18 +26,16 @@ from mmdet_imbalance.core.label_index import LabelIndex
 from mmdet_imbalance.datasets.class_stats import default_cache_dir
 from mmdet_imbalance.datasets.host_arguments import (
     add_class_texts,
+    filter_options,
     refuse_remote_files,
 )
 from mmdet_imbalance.datasets.open_images_build import BuildOptions, build_columns
-from mmdet_imbalance.datasets.open_images_csv import read_class_list
+from mmdet_imbalance.datasets.open_images_csv import choose_classes, read_class_list
 from mmdet_imbalance.datasets.open_images_records import OpenImagesRecords
 from mmdet_imbalance.datasets.open_images_store import open_or_build, store_key
 from mmdet_imbalance.datasets.relation_matrix import RelationMatrix
 from mmdet_imbalance.datasets.transforms.absolute_boxes import AbsoluteBoxes
-from mmdet_imbalance.datasets.wider_label_sets import (
-    NumbersLabelSets,
-    WiderClasses,
-)
+from mmdet_imbalance.datasets.wider_label_sets import NumbersLabelSets, WiderClasses
 from mmdet_imbalance.registry import DATASETS
 
 
@@ -172,27 +169,17 @@ class OpenImagesMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
 
     def _complete_metainfo(self) -> None:
         names = read_class_list(self.label_file)
-        chosen = self._metainfo.get('classes')
-        if chosen is None:
-            chosen = tuple(names.values())
-        chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
-        mid_of = {name: mid for mid, name in names.items()}
-        unknown = [name for name in chosen if name not in mid_of]
-        if unknown or len(set(chosen)) < len(chosen) or not chosen:
-            near = get_close_matches(str(unknown[0]), mid_of, 1, 0.5) if unknown else []
-            hint = f'; the nearest to {unknown[0]!r} is {near[0]!r}' if near else ''
-            raise ValueError(
-                "`metainfo['classes']` must be distinct names of "
-                f'{self.label_file}, got {unknown or chosen}{hint}'
-            )
-        mids = [mid_of[name] for name in chosen]
+        chosen = choose_classes(names, self._metainfo.get('classes'), self.label_file)
+        mids = list(chosen)
         matrix = np.eye(len(mids), dtype=bool)
         if self.hierarchy_file is not None:
             tree = ClassHierarchy.from_open_images_json(self.hierarchy_file)
             matrix = tree.ancestor_matrix(mids)
         matrix = RelationMatrix(matrix)
         self._metainfo.update(
-            classes=chosen, ancestor_matrix=matrix, RELATION_MATRIX=matrix
+            classes=tuple(chosen.values()),
+            ancestor_matrix=matrix,
+            RELATION_MATRIX=matrix,
         )
         labels = dict.fromkeys(names, -1)
         labels.update({mid: label for label, mid in enumerate(mids)})
@@ -210,16 +197,10 @@ class OpenImagesMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
         """Images that `filter_cfg` leaves, or None for all."""
         if self.test_mode or not self.filter_cfg:
             return None
-        unknown = set(self.filter_cfg) - {'filter_empty_gt', 'min_size'}
-        if unknown:
-            raise ValueError(
-                '`filter_cfg` knows filter_empty_gt and min_size, '
-                f'got {sorted(unknown)}'
-            )
+        drop_empty, min_size = filter_options(self.filter_cfg)
         keep = np.ones(len(self._store), dtype=bool)
-        if self.filter_cfg.get('filter_empty_gt', False):
+        if drop_empty:
             keep &= np.diff(self._store.image_ptr) > 0
-        min_size = self.filter_cfg.get('min_size', 0)
         if min_size > 0:
             if not len(self._store.width):
                 raise ValueError(

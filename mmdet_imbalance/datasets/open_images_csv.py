@@ -12,6 +12,7 @@ import csv
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -162,6 +163,34 @@ def read_class_list(path: str | Path) -> dict[str, str]:
         mid: name if times[name] == 1 else f'{name} ({mid})'
         for mid, name in names.items()
     }
+
+
+def choose_classes(
+    names: dict[str, str], chosen: str | Sequence[str] | None, path: str | Path
+) -> dict[str, str]:
+    """Id to name of some classes, in their order.
+
+    Args:
+        names: id to name of all classes (`read_class_list`).
+        chosen: names; None takes all.
+        path: of the class list, for the error.
+
+    Raises:
+        ValueError: none, a name that is not in the list, or one twice.
+    """
+    if chosen is None:
+        chosen = tuple(names.values())
+    chosen = (chosen,) if isinstance(chosen, str) else tuple(chosen)
+    mid_of = {name: mid for mid, name in names.items()}
+    unknown = [name for name in chosen if name not in mid_of]
+    if unknown or len(set(chosen)) < len(chosen) or not chosen:
+        near = get_close_matches(str(unknown[0]), mid_of, 1, 0.5) if unknown else []
+        hint = f'; the nearest to {unknown[0]!r} is {near[0]!r}' if near else ''
+        raise ValueError(
+            f"`metainfo['classes']` must be distinct names of {path}, "
+            f'got {unknown or chosen}{hint}'
+        )
+    return {mid_of[name]: name for name in chosen}
 
 
 def _lenient(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:

@@ -37,20 +37,35 @@ def tree_stats():
 
 
 @pytest.mark.parametrize('mode', MODES)
-def test_modes_are_weights_of_the_unannotated(mode):
+@pytest.mark.parametrize('gammas', [(0.5, 1.0, 3.0), (0.0, 1.0, 2.0)])
+@pytest.mark.parametrize('clip', [0.0, 0.3])
+@pytest.mark.parametrize('detach_focal', [False, True])
+def test_modes_are_weights_of_the_unannotated(mode, gammas, clip, detach_focal):
     logits, target = batch()
+    logits.requires_grad_()
     loss = ClassAwareSelectiveLoss(
-        C, mode=mode, gamma_pos=0.5, gamma_neg=1.0, gamma_unann=3.0, top_k=2
+        C,
+        mode,
+        *gammas,
+        top_k=2,
+        clip=clip,
+        detach_focal=detach_focal,
     )
     weight = {
         'negative': torch.ones(8, C),
         'selective': (~class_aware_ignore(logits, target, 2)).float(),
     }.get(mode, torch.zeros(8, C))
-    want = partial_asymmetric_loss(logits, target, 0.5, 1.0, 3.0, weight).sum(1)
+    want = partial_asymmetric_loss(
+        logits, target, *gammas, weight, detach_focal, clip
+    ).sum(1)
     if mode == 'ignore_normalized':
         want = want / (target != -1).sum(1).clamp(min=1)
     got = loss(logits, target, reduction_override='none')
     torch.testing.assert_close(got, want)
+    got_grad, want_grad = (
+        torch.autograd.grad(each.sum(), logits)[0] for each in (got, want)
+    )
+    torch.testing.assert_close(got_grad, want_grad)
 
 
 def test_plain_labels_without_focusing_are_bce():
