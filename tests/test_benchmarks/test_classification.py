@@ -120,9 +120,14 @@ def test_separable_digits_are_learned_by_every_loss(mnist, capsys):
     common = ['--mnist', str(mnist), '--seeds', '2', '--iterations', '60']
     common += ['--test-per-class', '10']
     long_tailed.main([*common, '--factors', '2', '3', '--betas', '0', '0.99'])
-    rows = rows_of(capsys.readouterr().out)
+    said = capsys.readouterr().out
+    rows = rows_of(said)
     assert set(rows) == {f'{n} {b}' for n in long_tailed.LOSSES for b in ('0', '0.99')}
     assert all(float(cell.split()[0]) < 5 for r in rows.values() for cell in r[2:])
+    compared = rows_of(said.split('error less that of softmax')[1])
+    assert set(compared) == {*long_tailed.LOSSES} - {'softmax'}
+    long_tailed.main([*common, '--factors', '2', '--betas', '0', '--losses', 'sigmoid'])
+    assert 'of softmax' not in capsys.readouterr().out
     affinity.main([*common, '--fractions', '1'])
     rows = rows_of(capsys.readouterr().out)
     assert set(rows) == {'softmax', 'affinity 1', 'affinity 3', 'affinity 5'}
