@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.closed_gradient import with_closed_gradient
+
 
 def _float32(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
@@ -119,7 +122,7 @@ def max_margin_affinity_loss(
         margin: by how much the right class must lead, in units of similarity.
 
     Returns:
-        Shape (N,).
+        Shape (N,), float32 (float64 for float64 similarities). Differentiable once.
 
     Raises:
         ValueError: shapes that do not fit.
@@ -129,11 +132,51 @@ def max_margin_affinity_loss(
             '`similarity` and `labels` must have shapes (N, C) and (N,), got '
             f'{tuple(similarity.shape)} and {tuple(labels.shape)}'
         )
-    similarity = _float32(similarity)
-    right = similarity.gather(1, labels.long().unsqueeze(1))
-    hinge = (margin + similarity - right).clamp(min=0.0)
-    # The right class meets itself with exactly `margin`: leave that term out.
-    return hinge.scatter(1, labels.long().unsqueeze(1), 0.0).sum(dim=1)
+    return max_margin_rows(similarity, labels, margin)
+
+
+def max_margin_rows(
+    similarity: Tensor, labels: Tensor, margin: float, extra_weight: float = 0.0
+) -> Tensor:
+    """`max_margin_affinity_loss` beside a term that a row brings along, unchecked.
+
+    A slice of the columns would cost a matrix more in the backward pass.
+
+    Args:
+        similarity: shape (N, C), or (N, C + 1) with the term in the last column.
+        labels: shape (N,), values in [0, C).
+        margin: in units of similarity.
+        extra_weight: weight of the term; 0 where there is none.
+
+    Returns:
+        Shape (N,).
+    """
+    return _hinge_rows(
+        _float32(similarity), labels.long(), float(margin), float(extra_weight)
+    )[0]
+
+
+@with_closed_gradient('mmdet_imbalance::affinity_hinge')
+def _hinge_rows(
+    similarity: Tensor, labels: Tensor, margin: float, extra_weight: float
+) -> tuple[Tensor, Tensor]:
+    """Loss (N,) and its gradient (N, C), or (N, C + 1) with a loss of its own."""
+    num_columns = similarity.size(1) - (extra_weight != 0)
+    loss = similarity.new_empty(len(similarity))
+    grad = torch.empty_like(similarity)
+    for rows in row_blocks(*similarity.shape, similarity.device):
+        column = labels[rows].unsqueeze(1)
+        hinge = similarity[rows, :num_columns]
+        hinge = (hinge - hinge.gather(1, column)).add_(margin).clamp_(min=0.0)
+        # The right class meets itself with exactly `margin`: leave that term out.
+        hinge.scatter_(1, column, 0.0)
+        loss[rows] = hinge.sum(dim=1)
+        slope = torch.sign(hinge, out=grad[rows, :num_columns])
+        slope.scatter_(1, column, -slope.sum(dim=1, keepdim=True))
+    if extra_weight != 0:
+        loss.add_(similarity[:, -1], alpha=extra_weight)
+        grad[:, -1] = extra_weight
+    return loss, grad
 
 
 def prototype_diversity(prototypes: Tensor) -> Tensor:

@@ -4,6 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
+from mmdet_imbalance.core.affinity import max_margin_rows
+from mmdet_imbalance.core.blocks import CPU_BLOCK
 from mmdet_imbalance.functional import (
     gaussian_affinity,
     max_margin_affinity_loss,
@@ -101,6 +103,25 @@ def test_gradients():
     similarity = torch.rand(4, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 2, 1, 1])
     assert gradcheck(lambda s: max_margin_affinity_loss(s, labels, 2.0), (similarity,))
+
+
+@pytest.mark.parametrize('extra_weight', [0.0, 0.3])
+def test_gradient_of_many_rows_is_that_of_the_plain_equation(extra_weight):
+    gen = torch.Generator().manual_seed(5)
+    num = 2 * CPU_BLOCK // 7  # Three blocks of rows.
+    values = torch.rand(num, 7 + (extra_weight > 0), generator=gen)
+    labels = torch.randint(7, (num,), generator=gen)
+    upstream = torch.randn(num, generator=gen)
+    ours, plain = (values.clone().requires_grad_() for _ in range(2))
+    got = max_margin_rows(ours, labels, 0.4, extra_weight)
+    got.backward(upstream)
+    classes, right = plain[:, :7], plain.gather(1, labels[:, None])
+    is_wrong = torch.ones(num, 7).scatter(1, labels[:, None], 0.0)
+    want = (is_wrong * (0.4 + classes - right).relu()).sum(1)
+    want = want + extra_weight * plain[:, -1]
+    want.backward(upstream)
+    torch.testing.assert_close(got, want)
+    torch.testing.assert_close(ours.grad, plain.grad)
 
 
 def test_no_features_and_half_precision():

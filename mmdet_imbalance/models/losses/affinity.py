@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from mmdet_imbalance.core.affinity import (
     best_of_class,
-    max_margin_affinity_loss,
+    max_margin_rows,
     prototype_diversity,
     squared_distances,
 )
@@ -140,8 +140,9 @@ class AffinityLoss(ClassificationLoss):
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:
         """Hinge and diversity of each row, shape (N,)."""
         labels = primary_labels(target, self.num_classes)
-        hinge = max_margin_affinity_loss(logits[:, :-1], labels, self.margin)
-        return hinge + self.diversity_weight * logits[:, -1]
+        if self.diversity_weight == 0:
+            return max_margin_rows(logits[:, :-1], labels, self.margin)
+        return max_margin_rows(logits, labels, self.margin, self.diversity_weight)
 
     def scores(self, logits: Tensor) -> Tensor:
         """Calibrated similarities, shape (N, C + 1)."""

@@ -13,10 +13,17 @@ there.  `scope='image'` draws for each image, the paper for a minibatch.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from mmdet_imbalance.core.partial_labels import PartialTarget, open_questions
+from mmdet_imbalance.core.blocks import row_blocks
+from mmdet_imbalance.core.multi_label_focal import focal_terms
+from mmdet_imbalance.core.partial_labels import (
+    NEGATIVE,
+    POSITIVE,
+    UNANNOTATED,
+    PartialTarget,
+    open_questions,
+)
 from mmdet_imbalance.models.losses.base import Target
 from mmdet_imbalance.models.losses.class_aware_selective import PartialTargetLoss
 from mmdet_imbalance.registry import MODELS
@@ -107,10 +114,10 @@ class FederatedLoss(PartialTargetLoss):
         else:
             image_ids, num_images = values.new_zeros(len(values), dtype=torch.long), 1
         judged = self.judged_entries(values, image_ids, num_images, valid)
-        loss = F.binary_cross_entropy_with_logits(
-            logits, (values == 1).to(logits.dtype), reduction='none'
+        unjudged, positive = judged.logical_not_(), values == POSITIVE
+        return focal_terms(
+            logits, None, None, positive, unjudged, None, None, gamma=0.0, alpha=None
         )
-        return loss.masked_fill(~judged, 0.0).sum(dim=1)
 
     @torch.no_grad()
     def judged_entries(
@@ -128,23 +135,24 @@ class FederatedLoss(PartialTargetLoss):
             num_images: B.
             valid: rows that have a say in what is judged, bool (N,); None is all.
         """
-        positive, unannotated = target == 1, target == -1
-        shown = _any_by_image(positive, image_ids, num_images, valid)
-        verified = _any_by_image(target == 0, image_ids, num_images, valid)
+        shown = _any_by_image(target, POSITIVE, image_ids, num_images, valid)
+        verified = _any_by_image(target, NEGATIVE, image_ids, num_images, valid)
         if self.scope == 'image':
             judged = self.judged_classes(shown, verified)
         else:
             judged = self.judged_classes(
                 shown.any(dim=0, keepdim=True), verified.any(dim=0, keepdim=True)
             ).expand_as(shown)
-        entries = judged[image_ids] | positive
+        entries = judged[image_ids]
         if self.unannotated == 'ignore':
-            return entries & ~unannotated
-        # A class that the image shows and yet leaves open is not exhaustive there.
-        is_open = unannotated & shown[image_ids]
-        if self.ancestors is not None:
-            is_open |= unannotated & open_questions(target, self.ancestors)
-        return entries & ~is_open
+            entries &= target != UNANNOTATED
+        else:
+            # A class that the image shows and yet leaves open is not exhaustive there.
+            is_open = shown[image_ids]
+            if self.ancestors is not None:
+                is_open |= open_questions(target, self.ancestors)
+            entries &= is_open.logical_not_().logical_or_(target != UNANNOTATED)
+        return entries.logical_or_(target == POSITIVE)
 
     def judged_classes(self, shown: Tensor, verified: Tensor) -> Tensor:
         """Classes that each minibatch or image judges, bool (G, C).
@@ -173,10 +181,18 @@ class FederatedLoss(PartialTargetLoss):
 
 
 def _any_by_image(
-    entries: Tensor, image_ids: Tensor, num_images: int, valid: Tensor | None
+    target: Tensor,
+    value: int,
+    image_ids: Tensor,
+    num_images: int,
+    valid: Tensor | None,
 ) -> Tensor:
-    """Whether any valid row of an image has the entry, bool (N, C) to (B, C)."""
-    if valid is not None:
-        entries = entries & valid.unsqueeze(1)
-    num = torch.zeros(num_images, entries.size(1), device=entries.device)
-    return num.index_add(0, image_ids, entries.float()) > 0
+    """Whether any valid row of an image has the value, (N, C) to bool (B, C)."""
+    num_rows, num_classes = target.shape
+    num = torch.zeros(num_images, num_classes, device=target.device)
+    for rows in row_blocks(num_rows, num_classes, target.device):
+        entries = target[rows] == value
+        if valid is not None:
+            entries &= valid[rows].unsqueeze(1)
+        num.index_add_(0, image_ids[rows], entries.to(num.dtype))
+    return num > 0
