@@ -9,18 +9,28 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def _default_scopes() -> dict:
+    """The host's default scopes by name, the last is the current one."""
+    registry = sys.modules.get('mmengine.registry')
+    return {} if registry is None else registry.DefaultScope._instance_dict
+
+
 @pytest.fixture(autouse=True)
 def _no_shared_runs():
-    """Forget the host's named loggers and message hubs after each test.
+    """Forget the host's named loggers, message hubs and scopes after each test.
 
     The host names a run by the second it starts in: two runs of one second would share
     a logger, which writes to the captured output of the earlier test, closed by then.
+    A scope that stays would decide which of two classes a name stands for in the next.
     """
+    scopes = dict(_default_scopes())
     yield
     logging = sys.modules.get('mmengine.logging')
     if logging is not None:
         for kind in (logging.MMLogger, logging.MessageHub):
             kind._instance_dict.clear()
+    _default_scopes().clear()
+    _default_scopes().update(scopes)
 
 
 @pytest.fixture(scope='session')

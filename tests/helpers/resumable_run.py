@@ -15,6 +15,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import DATASETS, MODELS
 from mmengine.runner import Runner
 
+from mmdet_imbalance.host import allow_resume
 from tests.helpers.labelled_images import LabelledImages, long_tail
 
 MAX_ITERS = 34
@@ -99,6 +100,8 @@ if __name__ == '__main__':
     parser.add_argument('workers', type=int)
     parser.add_argument('--kill-at', type=int)
     args = parser.parse_args()
+    # The upstream host loads no checkpoint of its own without.
+    allow_resume()
     world_size = int(os.environ.get('WORLD_SIZE', 1))
     if world_size > 1:
         # The host's own start of a group asks for a GPU, whatever the backend.

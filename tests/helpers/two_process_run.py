@@ -47,7 +47,7 @@ train_cfg = dict(
     _delete_=True, type='IterBasedTrainLoop', max_iters=10, val_interval=100)
 val_dataloader = val_evaluator = val_cfg = None
 test_dataloader = test_evaluator = test_cfg = None
-optim_wrapper = dict(optimizer=dict(lr=0.05))
+optim_wrapper = dict(optimizer=dict(lr=0.02))
 default_hooks['checkpoint'] = dict(by_epoch=False, interval=100, save_last=False)
 custom_hooks = [
     dict(type='mmdet_imbalance.ClassStatsHook'),

@@ -92,7 +92,7 @@ STEPS = {
 @pytest.mark.parametrize('name', STEPS)
 def test_label_sets_survive(data, name):
     seed(0)
-    step = TRANSFORMS.build(dict(type=name, **STEPS[name]))
+    step = TRANSFORMS.build(dict(type=f'mmdet.{name}', **STEPS[name]))
     pack = PackMultiLabelDetInputs()
     checked = 0
     for index in [0, 1, 2] * 5:
@@ -176,7 +176,7 @@ def results_with(k, **facts):
 @pytest.mark.parametrize('name', ['Mosaic', 'MixUp'])
 def test_facts_of_all_parts_are_merged(name):
     seed(0)
-    step = MergeImageFacts(dict(type=name, **MIXES[name]))
+    step = MergeImageFacts(dict(type=f'mmdet.{name}', **MIXES[name]))
     main = results_with(0, verified_pos=[0], verified_neg=[1, 2], not_exhaustive=[])
     other = results_with(1, verified_pos=[1], verified_neg=[0, 2], not_exhaustive=[1])
     num = 3 if name == 'Mosaic' else 1
@@ -192,7 +192,7 @@ def test_facts_of_kept_images_are_merged(name):
     kwargs = dict(img_scale=(SIDE, SIDE), max_cached_images=8, prob=1.0)
     if name == 'CachedMixUp':
         kwargs['ratio_range'] = (1.0, 1.0)
-    step = MergeImageFacts(dict(type=name, **kwargs))
+    step = MergeImageFacts(dict(type=f'mmdet.{name}', **kwargs))
     assert not hasattr(step, 'get_indexes')
     seen = set()
     for k in range(12):
@@ -208,7 +208,7 @@ def test_facts_of_kept_images_are_merged(name):
 
 def test_only_mixing_transforms_are_taken():
     with pytest.raises(ValueError, match='RandomFlip has no'):
-        MergeImageFacts(dict(type='RandomFlip', prob=0.5))
+        MergeImageFacts(dict(type='mmdet.RandomFlip', prob=0.5))
 
 
 # --- packing ---------------------------------------------------------------------

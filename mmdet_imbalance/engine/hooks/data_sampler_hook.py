@@ -15,6 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatches
 from mmdet_imbalance.datasets.samplers.stream_sampler import StreamSampler
+from mmdet_imbalance.engine.advanced_batches import advance_batches
 from mmdet_imbalance.registry import HOOKS
 
 CHECKPOINT_KEY = 'mmdet_imbalance.data_sampler'
@@ -26,9 +27,7 @@ POSITION_KEYS = ('batch_size', 'world_size')
 class DataSamplerHook(Hook):
     """Tell the data sampler its batch size, keep its seed, resume within an epoch.
 
-    Does nothing where the training has a data sampler of the host.  In mmengine 0.10.7
-    the iteration loop starts its workers before the checkpoint is read: there a resumed
-    training with workers needs a fixed `randomness.seed`.
+    Does nothing where the training has a data sampler of the host.
     """
 
     # After the host's hook that sets the epoch of the sampler.
@@ -99,6 +98,8 @@ class DataSamplerHook(Hook):
             )
         if isinstance(runner.train_loop, EpochBasedTrainLoop):
             self._resume_within_epoch(runner, sampler)
+        else:
+            advance_batches(runner.train_loop, runner.iter)
 
     def _resume_within_epoch(self, runner, sampler: StreamSampler) -> None:
         loader = runner.train_dataloader

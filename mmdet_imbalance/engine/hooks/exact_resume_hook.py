@@ -28,6 +28,7 @@ from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
 
 from mmdet_imbalance.datasets.samplers.resumable_batches import ResumableBatches
+from mmdet_imbalance.engine.advanced_batches import advance_batches
 from mmdet_imbalance.engine.hooks.data_sampler_hook import stream_sampler_of
 from mmdet_imbalance.registry import HOOKS
 
@@ -64,9 +65,14 @@ class ExactResumeHook(Hook):
 
     def before_train_epoch(self, runner) -> None:
         """Seed the first iteration; return to the place within the epoch."""
-        seed_generators(runner.seed, get_rank(), runner.iter)
+
+        def seed() -> None:
+            seed_generators(runner.seed, get_rank(), runner.iter)
+
+        seed()
         saved, self._saved = self._saved, None
         if not isinstance(runner.train_loop, EpochBasedTrainLoop):
+            advance_batches(runner.train_loop, runner.iter, seed)
             return
         loader = runner.train_dataloader
         done = runner.iter - runner.epoch * len(loader)

@@ -104,9 +104,11 @@ def run(tmp_path):
             class_names=NAMES, img_count=count, instance_count=count, num_images=500
         ).save(tmp_path / 'stats.json')
         hook = FreqGroupLogHook(class_stats=tmp_path / 'stats.json', **kwargs)
+        # Two runs of one second would write into one folder.
+        work = tmp_path / f'work{len(list(tmp_path.iterdir()))}'
         runner = Runner(
             model=ToyModel(),
-            work_dir=str(tmp_path / 'work'),
+            work_dir=str(work),
             train_dataloader={
                 'dataset': ToyData(),
                 'batch_size': 2,
@@ -121,12 +123,12 @@ def run(tmp_path):
                 type='Visualizer',
                 vis_backends=vis_backends or [dict(type='LocalVisBackend')],
             ),
-            experiment_name=f'run{len(list(tmp_path.iterdir()))}{id(hook)}',
+            experiment_name=f'{work.name}{id(hook)}',
         )
         runner.train()
         lines = [
             json.loads(line)
-            for path in (tmp_path / 'work').rglob('vis_data/scalars.json')
+            for path in work.rglob('vis_data/scalars.json')
             for line in path.read_text().splitlines()
         ]
         return runner, lines
