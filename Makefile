@@ -61,7 +61,7 @@ $(STAMP): $(INPUTS)
 	  echo '[3/5] host (requirements/$(HOST).txt), its operators prebuilt'; \
 	else \
 	  echo '[3/5] host (requirements/$(HOST).txt): unless pip has them in its cache, its'; \
-	  echo '      operators are compiled: 10 minutes on two cores, without a word'; \
+	  echo '      operators are compiled: 10 to 20 minutes on two cores, no word'; \
 	fi
 	@$(INSTALL) --no-build-isolation ./requirements/opencv-python
 	@CFLAGS="-g0 $$CFLAGS" $(INSTALL) --no-build-isolation -r requirements/$(HOST).txt || { \
