@@ -33,13 +33,17 @@ def shrink(name: str, folder: Path) -> Path:
     init_default_scope('mmdet')
     cfg = Config.fromfile(str(CONFIG_DIR / name))
     shrink_model(cfg.model)
+    # Where only a file of the training set has the names, they are those of the other.
+    others = [_classes(leaf) for leaf in _innermost(cfg.val_dataloader.dataset)]
+    num_classes = _num_classes(cfg.model)
+    default = next(filter(None, others), [f'class {i}' for i in range(num_classes)])
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = cfg[key]
         loader.update(num_workers=0, persistent_workers=False)
         if key == 'train_dataloader':
             loader.batch_size = BATCH
         part = 'train' if key == 'train_dataloader' else 'val'
-        _shrink_dataset(loader.dataset, folder, part, _num_classes(cfg.model))
+        _shrink_dataset(loader.dataset, folder, part, num_classes, tuple(default))
     for _, node in walk(cfg.train_dataloader):
         if isinstance(node, dict) and 'LoadHardNegatives' in str(node.get('type')):
             node['ann_file'] = _write_hard_negatives(folder)
@@ -111,14 +115,16 @@ def _is_ours(evaluator: Any) -> bool:
     return all(part.type == 'mmdet_imbalance.ImbalanceCocoMetric' for part in parts)
 
 
-def _shrink_dataset(dataset: Any, folder: Path, part: str, num_classes: int) -> None:
+def _shrink_dataset(
+    dataset: Any, folder: Path, part: str, num_classes: int, default: tuple[str, ...]
+) -> None:
     num_named = 0
     for leaf in _innermost(dataset):
         num_named = len(_classes(leaf))
         if leaf.type.endswith('GlyphDataset'):
             leaf.num_images = NUM_TRAIN if part == 'train' else NUM_VAL
             continue
-        classes = _classes(leaf) or tuple(f'class {i}' for i in range(num_classes))
+        classes = _classes(leaf) or default
         num_named = len(classes)
         _write_coco(folder, part, classes)
         pipeline = leaf.pipeline
