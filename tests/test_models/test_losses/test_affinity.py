@@ -59,13 +59,14 @@ def test_the_papers_width_underflows_at_1024_dimensions():
     assert out[:, :-1].max() == 0.0
 
 
-def test_loss_is_hinge_plus_one_diversity_for_a_box_heads_average(predictor):
-    loss = AffinityLoss(C, margin=0.6, diversity_weight=3.0)
+@pytest.mark.parametrize('weight', [3.0, 0.0])
+def test_loss_is_hinge_plus_one_diversity_for_a_box_heads_average(predictor, weight):
+    loss = AffinityLoss(C, margin=0.6, diversity_weight=weight)
     out = predictor(torch.randn(10, 32))
     labels = torch.arange(10) % (C + 1)
     got = loss(out, labels, torch.ones(10), avg_factor=10.0)
     hinge = max_margin_affinity_loss(out[:, :-1], labels, 0.6).mean()
-    torch.testing.assert_close(got, hinge + 3.0 * out[0, -1])
+    torch.testing.assert_close(got, hinge + weight * out[0, -1])
 
 
 def test_a_roi_that_meets_the_margin_scores_nine_tenths():
