@@ -70,18 +70,23 @@ class WeightedAP:
                 f'`weights` must have shape (B, {self.num_images}), got {weights.shape}'
             )
         ap = np.full((len(weights), len(self.iou_thrs), self.num_classes), np.nan)
-        for c in range(self.num_classes):
+        for c, rows in enumerate(self._rows):
             num_gt = weights[:, self._gt_image[c]].sum(axis=1)
             drawn = np.flatnonzero(num_gt)
-            step = max(1, CELLS // max(1, len(self._rows[c])))
+            step = max(1, CELLS // max(1, len(rows)))
             for begin in range(0, len(drawn), step):
                 some = drawn[begin : begin + step]
+                weight = weights[np.ix_(some, self._image[rows])]
+                total = np.cumsum(weight, axis=1)
+                needed = needed_true_positives(num_gt[some])
                 for t in range(len(self.iou_thrs)):
-                    rows = self._rows[c][self._counts[t][self._rows[c]]]
-                    ap[some, t, c] = average_precision_101(
-                        weights[np.ix_(some, self._image[rows])],
+                    counts = self._counts[t][rows]
+                    # Without crowds and groups, as mostly, all thresholds share a sum.
+                    ap[some, t, c] = _precision_at_true(
+                        weight,
+                        total if counts.all() else np.cumsum(weight * counts, axis=1),
                         self._true[t][rows],
-                        num_gt[some],
+                        needed,
                     )
         return ap
 
@@ -96,22 +101,40 @@ def average_precision_101(
         is_true: shape (n,).
         num_gt: above 0, shape (B,).
     """
-    if not weight.shape[1]:
+    needed = needed_true_positives(num_gt)
+    return _precision_at_true(weight, np.cumsum(weight, axis=1), is_true, needed)
+
+
+def _precision_at_true(
+    weight: np.ndarray, total: np.ndarray, is_true: np.ndarray, needed: np.ndarray
+) -> np.ndarray:
+    """AP of `average_precision_101`, with what thresholds share at hand.
+
+    Between two true positives recall stays and precision falls, so that only the
+    columns of true positives matter, which are few.
+
+    Args:
+        weight: shape (B, n).
+        total: sums of the weights that count, up to each detection, shape (B, n).
+        is_true: shape (n,).
+        needed: true positives of each recall level, shape (B, 101).
+    """
+    columns = np.flatnonzero(is_true)
+    num = len(columns)
+    if not num:
         return np.zeros(len(weight))
-    true = np.cumsum(weight * is_true, axis=1)
-    total = np.cumsum(weight, axis=1)
+    true = np.cumsum(weight[:, columns], axis=1)
+    total = total[:, columns]
     precision = np.divide(true, total, out=np.zeros(true.shape), where=total > 0)
     envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    needed = needed_true_positives(num_gt)
     # One search for all rows: each is shifted past the end of the one before it.
     shift = (np.arange(len(weight)) * (int(true.max()) + int(needed.max()) + 2))[
         :, None
     ]
     at = np.searchsorted((true + shift).ravel(), (needed + shift).ravel())
-    at = at.reshape(needed.shape) - np.arange(len(weight))[:, None] * weight.shape[1]
-    reached = at < weight.shape[1]
-    at = np.minimum(at, weight.shape[1] - 1)
-    values = np.take_along_axis(envelope, at, axis=1)
+    at = at.reshape(needed.shape) - np.arange(len(weight))[:, None] * num
+    reached = at < num
+    values = np.take_along_axis(envelope, np.minimum(at, num - 1), axis=1)
     return np.where(reached, values, 0.0).mean(axis=1)
 
 
