@@ -13,6 +13,9 @@ Deviations, because the paper has neither a background nor classes without sampl
   the weights sum to the number of classes that have a count.
 * The background weighs 1 (to choose) and stays out of the normalisation.
 * Counts are of instances (`count='image'`: of images).
+* `normalize='object'` gives the weights a mean of 1 over the objects in place of the
+  classes. Where most objects belong to classes of small weight, a mean over classes
+  leaves an object a small part of what it weighs beside a background of 1.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +30,8 @@ WEIGHT_RULES = {
     'inverse': (),
     'inverse_sqrt': (),
 }
-SHARED_KEYS = ('type', 'count', 'background')
+SHARED_KEYS = ('type', 'count', 'background', 'normalize')
+NORMALIZATIONS = ('class', 'object')
 COUNTS = {'instance': 'instance_count', 'image': 'img_count'}
 
 
@@ -78,7 +82,8 @@ def class_weight_vector(class_weight, num_classes: int, stats=None) -> Tensor:
         class_weight: C numbers (background 1), C + 1 numbers (background last), or a
             rule `dict(type='effective_num', beta=…)`, `dict(type='inverse')`,
             `dict(type='inverse_sqrt')`, each with the optional keys
-            `count='instance' | 'image'` and `background=1.0`.
+            `count='instance' | 'image'`, `background=1.0` and
+            `normalize='class' | 'object'`, over which the weights have a mean of 1.
         num_classes: number C of foreground classes.
         stats: `ClassStats`, for rules.
 
@@ -97,6 +102,8 @@ def class_weight_vector(class_weight, num_classes: int, stats=None) -> Tensor:
         weights = effective_num_weights(counts, class_weight['beta'])
     else:
         weights = inverse_count_weights(counts, 1.0 if kind == 'inverse' else 0.5)
+    if class_weight.get('normalize', 'class') == 'object':
+        weights = _normalise_over_objects(weights, stats.instance_count)
     background = class_weight.get('background', 1.0)
     return _from_list([*weights.tolist(), background], num_classes)
 
@@ -119,6 +126,11 @@ def check_rule(rule: Mapping) -> None:
         raise ValueError(
             f'`class_weight` counts one of {sorted(COUNTS)}, got '
             f'count={rule["count"]!r}'
+        )
+    if rule.get('normalize', 'class') not in NORMALIZATIONS:
+        raise ValueError(
+            f'`class_weight` has a mean of 1 over one of {NORMALIZATIONS}, got '
+            f'normalize={rule["normalize"]!r}'
         )
     if 'beta' in rule:
         _check_beta(rule['beta'])
@@ -157,6 +169,15 @@ def _normalise(weights: Tensor, counts: Tensor) -> Tensor:
     # Without any count there is nothing to normalise by, and all weights are 1.
     scale = seen.sum() / torch.where(seen.any(), total, torch.ones_like(total))
     return torch.where(seen.any(), weights * scale, torch.ones_like(weights)).float()
+
+
+def _normalise_over_objects(weights: Tensor, num_objects) -> Tensor:
+    """Weights with a mean of 1 over objects, whatever was counted for them."""
+    num_objects = torch.as_tensor(np.asarray(num_objects), dtype=torch.float64)
+    total = (weights.double() * num_objects).sum()
+    if not total > 0:
+        return weights
+    return (weights.double() * (num_objects.sum() / total)).float()
 
 
 def _from_list(values: Sequence[float], num_classes: int) -> Tensor:

@@ -97,6 +97,10 @@ def recommend(profile: Profile, base: str, kind: str, num_epochs: int) -> Recipe
         # The published values: a few thousand objects a class, or more.
         most = profile.stats.instance_count.max()
         weight = dict(type='effective_num', beta=0.999 if most < 10_000 else 0.9999)
+        if base == 'faster-rcnn':
+            # Measured there: a mean over classes makes objects too light beside the
+            # background (configs/class_balanced).
+            weight['normalize'] = 'object'
     if not _partial(profile, recipe, base, kind):
         _label_sets(profile, recipe, base)
     if weight is not None:
@@ -255,7 +259,7 @@ def _weigh(profile: Profile, recipe: Recipe, base: str, weight: dict) -> None:
         return
     kind = 'Softmax' if base == 'faster-rcnn' else 'Focal'
     recipe.loss = dict(
-        type=f'{PREFIX}ClassBalanced{kind}Loss', num_classes=num, beta=weight['beta']
+        type=f'{PREFIX}ClassBalanced{kind}Loss', num_classes=num, class_weight=weight
     )
     recipe.because('loss', 'Weights by effective number (arXiv 1901.05555).')
     if base == 'retinanet':

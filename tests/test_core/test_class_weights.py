@@ -115,6 +115,42 @@ def test_inverse_rules_of_a_config():
         )
 
 
+@settings(deadline=None, max_examples=40)
+@given(
+    counts=st.lists(
+        st.tuples(st.integers(0, 5000), st.integers(1, 9)), min_size=1, max_size=8
+    ).filter(lambda pairs: any(images for images, _ in pairs)),
+    rule=st.sampled_from(
+        [
+            dict(type='effective_num', beta=0.0),
+            dict(type='effective_num', beta=0.999, background=0.3),
+            dict(type='inverse', count='image'),
+            dict(type='inverse_sqrt'),
+        ]
+    ),
+)
+def test_objects_weigh_1_on_average_whatever_is_counted(counts, rule):
+    images = np.array([images for images, _ in counts])
+    objects = images * np.array([each for _, each in counts])
+    stats = SimpleNamespace(instance_count=objects, img_count=images)
+    by_class = class_weight_vector(rule, len(counts), stats).double()
+    rule = dict(rule, normalize='object')
+    by_object = class_weight_vector(rule, len(counts), stats).double()
+    mean = (by_object[:-1].numpy() * objects).sum() / objects.sum()
+    assert mean == pytest.approx(1, rel=1e-5)
+    # The same relations between classes, and the background as it was.
+    torch.testing.assert_close(
+        by_object[:-1] * by_class[0], by_class[:-1] * by_object[0], rtol=1e-5, atol=0
+    )
+    assert by_object[-1] == by_class[-1]
+
+
+def test_without_any_object_all_weigh_1():
+    stats = SimpleNamespace(instance_count=np.zeros(3), img_count=np.zeros(3))
+    rule = dict(type='inverse', normalize='object')
+    assert class_weight_vector(rule, 3, stats).tolist() == [1, 1, 1, 1]
+
+
 def test_lists_with_and_without_background():
     for values in ([1, 2, 3], (1.0, 2.0, 3.0), np.array([1, 2, 3])):
         weights = class_weight_vector(values, 3)
@@ -142,6 +178,12 @@ def test_lists_with_and_without_background():
         (
             lambda: class_weight_vector(dict(type='inverse', count='box'), 3, STATS),
             "count='box'",
+        ),
+        (
+            lambda: class_weight_vector(
+                dict(type='inverse', normalize='image'), 3, STATS
+            ),
+            "normalize='image'",
         ),
         (lambda: class_weight_vector(dict(type='inverse'), 3), 'statistics'),
         (lambda: class_weight_vector([1.0, 2.0], 3), '3 numbers'),

@@ -12,8 +12,9 @@ For the sigmoid and the focal loss the paper starts the last layer's bias at
 Shapes: N RoIs or anchors, C foreground classes (background is index C).
 
 Deviations, because the paper classifies images: counts are of objects, the background
-weighs 1, and with a hierarchy the ancestors of a label are positives while the row
-weighs as its most specific label.
+weighs 1 (which is what an object weighs on average with `normalize='object'`), and with
+a hierarchy the ancestors of a label are positives while the row weighs as its most
+specific label.
 """
 
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ class ClassBalancedSoftmaxLoss(ClassificationLoss):
         beta: of the effective number, in [0, 1); 0.999 unless given. The paper uses
             0.9 to 0.9999.
         class_weight: another rule or a list in place of `beta`, such as
-            `dict(type='effective_num', beta=0.99, count='image', background=0.5)`.
+            `dict(type='effective_num', beta=0.99, normalize='object')`.
         **kwargs: arguments of `ClassificationLoss`.
     """
 
