@@ -261,7 +261,12 @@ def _weigh(profile: Profile, recipe: Recipe, base: str, weight: dict) -> None:
     recipe.loss = dict(
         type=f'{PREFIX}ClassBalanced{kind}Loss', num_classes=num, class_weight=weight
     )
-    recipe.because('loss', 'Weights by effective number (arXiv 1901.05555).')
+    mean = weight.get('normalize', 'class')
+    recipe.because(
+        'loss',
+        'Weights by effective number (arXiv 1901.05555), with a mean of 1 over each '
+        f'{mean}.',
+    )
     if base == 'retinanet':
         recipe.loss['use_sigmoid'] = True
 
