@@ -67,7 +67,7 @@ setup(
     ),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
-    license_files=['LICENSE'],
+    license_files=['LICENSE', 'NOTICE'],
     keywords='object detection, long tail, class imbalance, MMDetection',
     classifiers=[
         'Development Status :: 4 - Beta',

@@ -9,6 +9,7 @@ from mmdet_imbalance.core.affinity import (
     prototype_diversity,
 )
 from mmdet_imbalance.core.calibration import (
+    fractal_calibration,
     logit_adjustment,
     norcal,
     tau_normalization,
@@ -54,6 +55,7 @@ __all__ = [
     'distribution_focal_loss',
     'effective_num_weights',
     'foreground_balanced_probs',
+    'fractal_calibration',
     'gaussian_affinity',
     'ghm_c_loss',
     'ghm_r_loss',

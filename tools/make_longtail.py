@@ -76,6 +76,10 @@ def main(argv: Sequence[str]) -> None:
         raise ToolError('--replace-by-parent needs --hierarchy FILE')
     if not args.out.absolute().parent.is_dir():
         raise ToolError(f'folder not found: {args.out.absolute().parent}')
+    if args.out.is_dir():
+        raise ToolError(f'--out must be a file, got the folder {args.out}')
+    if args.seed < 0:
+        raise ToolError(f'--seed must not be negative, got {args.seed}')
     if args.out.absolute() == args.annotation.absolute():
         raise ToolError('--out would overwrite the annotation; name another file')
 

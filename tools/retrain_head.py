@@ -112,6 +112,11 @@ def main(argv: Sequence[str]) -> None:
     from mmdet_imbalance.engine.head_weights import StartFrom
 
     init_default_scope(cfg.get('default_scope', 'mmdet'))
+    if not cfg.get('val_dataloader'):
+        raise ToolError(
+            f'{cfg.filename} has no `val_dataloader`, which the new head is judged on; '
+            'tools/recommend.py writes one with --val'
+        )
     check_detector(cfg)
     state = load_checkpoint(checked_file(args.checkpoint, 'checkpoint'))['state_dict']
     if args.no_flip:

@@ -48,6 +48,11 @@ def main(argv: Sequence[str]) -> None:
     choose_device(args.device)
     cfg = load_config(args)
     prepare(cfg, args)
+    if not cfg.get('test_dataloader'):
+        raise ToolError(
+            f'{cfg.filename} has no `test_dataloader` to test on; tools/recommend.py '
+            'writes one with --val'
+        )
     cfg.load_from = checked_file(args.checkpoint, 'checkpoint')
 
     from mmdet.evaluation import DumpDetResults

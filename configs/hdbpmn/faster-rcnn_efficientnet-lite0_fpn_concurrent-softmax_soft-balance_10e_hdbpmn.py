@@ -5,3 +5,7 @@ train_dataloader = dict(
         _delete_=True,
         type='mmdet_imbalance.SoftBalanceSampler',
         schedule=[(0, 0.0), (5, 0.7)]))
+custom_hooks = [
+    *_base_.custom_hooks,
+    dict(type='mmdet_imbalance.DataSamplerHook')
+]

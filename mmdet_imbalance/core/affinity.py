@@ -18,10 +18,8 @@ from torch import Tensor
 
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
-
-
-def _float32(x: Tensor) -> Tensor:
-    return x if x.dtype == torch.float64 else x.float()
+from mmdet_imbalance.core.label_sets import check_integers, check_labels
+from mmdet_imbalance.core.precision import at_least_float32
 
 
 def squared_distances(features: Tensor, prototypes: Tensor) -> Tensor:
@@ -84,8 +82,8 @@ def gaussian_affinity(
     # Differences, not a matrix product: features of any scale come in here, and a
     # feature on its prototype has to be as similar as 1.
     distance = torch.cdist(
-        _float32(features),
-        _float32(prototypes),
+        at_least_float32(features),
+        at_least_float32(prototypes),
         compute_mode='donot_use_mm_for_euclid_dist',
     )
     similarity = torch.exp(-distance.square() / sigma)
@@ -125,13 +123,15 @@ def max_margin_affinity_loss(
         Shape (N,), float32 (float64 for float64 similarities). Differentiable once.
 
     Raises:
-        ValueError: shapes that do not fit.
+        ValueError: shapes that do not fit, or a label that is no column.
     """
     if similarity.ndim != 2 or labels.shape != similarity.shape[:1]:
         raise ValueError(
             '`similarity` and `labels` must have shapes (N, C) and (N,), got '
             f'{tuple(similarity.shape)} and {tuple(labels.shape)}'
         )
+    check_integers(labels)
+    check_labels(labels, similarity.size(1) - 1)
     return max_margin_rows(similarity, labels, margin)
 
 
@@ -152,7 +152,7 @@ def max_margin_rows(
         Shape (N,).
     """
     return _hinge_rows(
-        _float32(similarity), labels.long(), float(margin), float(extra_weight)
+        at_least_float32(similarity), labels.long(), float(margin), float(extra_weight)
     )[0]
 
 
@@ -195,7 +195,7 @@ def prototype_diversity(prototypes: Tensor) -> Tensor:
         raise ValueError(
             f'`prototypes` must have shape (M, D), got {tuple(prototypes.shape)}'
         )
-    prototypes = _float32(prototypes)
+    prototypes = at_least_float32(prototypes)
     if prototypes.size(0) < 2:
         return prototypes.sum() * 0.0
     squared = F.pdist(prototypes).square()

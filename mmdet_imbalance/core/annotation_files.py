@@ -81,18 +81,29 @@ class CocoFile(AnnotationFile):
             if not isinstance(content.get(key), list):
                 raise ValueError(f'{path}: no list "{key}": not a COCO annotation')
         self._content = content
-        categories = sorted(content['categories'], key=lambda c: c['id'])
-        self._category_ids = [c['id'] for c in categories]
-        self.class_names = [c['name'] for c in categories]
-        self.image_ids = [record['id'] for record in content['images']]
-        self.file_names = [record.get('file_name') for record in content['images']]
+        # In the order of the file: the host's reader numbers the classes by it.
+        categories, images = content['categories'], content['images']
+        try:
+            self._category_ids = [c['id'] for c in categories]
+            self.class_names = [c['name'] for c in categories]
+            self.image_ids = [record['id'] for record in images]
+            self.file_names = [record.get('file_name') for record in images]
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f'{path}: an image or category lacks a field, or is no object '
+                f'({type(error).__name__}: {error})'
+            ) from error
+        _check_unique(path, 'categories', self._category_ids)
+        _check_unique(path, 'images', self.image_ids)
         label_of = {c: k for k, c in enumerate(self._category_ids)}
         image_of = {i: k for k, i in enumerate(self.image_ids)}
         rows = content['annotations']
         try:
             self.image = np.array([image_of[r['image_id']] for r in rows], dtype=int)
             self.label = np.array([label_of[r['category_id']] for r in rows], dtype=int)
-            self.boxes = np.array([r['bbox'] for r in rows], float).reshape(-1, 4)
+            self.boxes = np.array([r['bbox'] for r in rows], float).reshape(
+                len(rows), 4
+            )
         except (KeyError, ValueError, TypeError) as error:
             raise ValueError(
                 f'{path}: an annotation has no box, or an image or category that the '
@@ -234,13 +245,7 @@ def read_annotation(path: str | Path) -> AnnotationFile:
     if not path.is_file():
         raise FileNotFoundError(f'annotation {str(path)!r} not found')
     if path.suffix == '.json':
-        try:
-            content = json.loads(path.read_text(encoding='utf-8-sig'))
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f'{path}, line {error.lineno}: not valid JSON ({error.msg})'
-            ) from error
-        return CocoFile(path, content if isinstance(content, dict) else {})
+        return CocoFile(path, read_json_object(path))
     if path.suffix == '.csv':
         with path.open(encoding='utf-8-sig', newline='') as file:
             rows = [row for row in csv.reader(file) if row]
@@ -248,6 +253,23 @@ def read_annotation(path: str | Path) -> AnnotationFile:
             raise ValueError(f'{path} is empty')
         return OpenImagesFile(path, rows[0], rows[1:])
     raise ValueError(f'{path}: expected .json (COCO) or .csv (Open Images)')
+
+
+def read_json_object(path: Path) -> dict:
+    """The object of a JSON file; empty where the file holds something else.
+
+    Raises:
+        ValueError: no JSON, with the line where known.
+    """
+    try:
+        content = json.loads(path.read_text(encoding='utf-8-sig'))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f'{path}, line {error.lineno}: not valid JSON ({error.msg})'
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path}: not valid JSON ({error})') from error
+    return content if isinstance(content, dict) else {}
 
 
 def direct_parents(class_names: list[str], hierarchy) -> list[list[int]]:
@@ -258,6 +280,14 @@ def direct_parents(class_names: list[str], hierarchy) -> list[list[int]]:
         if name in hierarchy:
             parents[k] = [label_of[p] for p in hierarchy.parents(name) if p in label_of]
     return [parents[k] for k in range(len(class_names))]
+
+
+def _check_unique(path: Path, what: str, ids: list) -> None:
+    seen = set()
+    for one in ids:
+        if one in seen:
+            raise ValueError(f'{path}: several {what} have the id {one!r}')
+        seen.add(one)
 
 
 def _write_csv(path: Path, rows: list[list[str]]) -> None:

@@ -14,6 +14,7 @@ from mmdet_imbalance.core.binary_terms import mixed_terms_
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.partial_labels import POSITIVE
+from mmdet_imbalance.core.precision import at_least_float32
 
 
 def partial_asymmetric_rows(
@@ -39,7 +40,7 @@ def partial_asymmetric_rows(
     Returns:
         Shape (N,), float32 (float64 for float64 logits). Differentiable once.
     """
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     gammas = float(gamma_pos), float(gamma_neg), float(gamma_unann)
     return _asymmetric_rows(logits, target, ignored, *gammas, detach_focal)[0]
 

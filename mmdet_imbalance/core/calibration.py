@@ -31,6 +31,8 @@ A class without training objects counts as one object.
 import torch
 from torch import Tensor
 
+from mmdet_imbalance.core.precision import at_least_float32
+
 METHODS = ('logit_adjustment', 'norcal', 'tau_normalization', 'fractal')
 #: Lambda of the authors' LVIS configs.
 SPACE_EXPONENT = 2.0
@@ -42,12 +44,15 @@ def logit_adjustment(logits: Tensor, counts: Tensor, strength: float) -> Tensor:
     Args:
         logits: shape (N, C) or wider.
         counts: training objects (or images) of each class, shape (C,).
-        strength: tau; the paper uses 1. 0 changes nothing.
+        strength: tau; 1 is the paper's formula, 0 changes nothing.
 
     Returns:
-        Shape of `logits`.
+        Shape of `logits`, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: `counts` does not fit.
     """
-    counts = _counts(logits, counts)
+    logits, counts = _counted(logits, counts)
     return _shift(logits, -strength * (counts / counts.max()).log())
 
 
@@ -57,13 +62,16 @@ def norcal(logits: Tensor, counts: Tensor, strength: float) -> Tensor:
     Args:
         logits: shape (N, C) or wider.
         counts: training images (or objects) of each class, shape (C,).
-        strength: gamma; the paper chooses 0.6 for LVIS v1 on training images. 0
-            changes nothing.
+        strength: gamma, to be chosen on held-out images; 0 changes nothing.
 
     Returns:
-        Shape of `logits`.
+        Shape of `logits`, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: `counts` does not fit.
     """
-    return _shift(logits, -strength * _counts(logits, counts).log())
+    logits, counts = _counted(logits, counts)
+    return _shift(logits, -strength * counts.log())
 
 
 def tau_normalization(
@@ -78,17 +86,43 @@ def tau_normalization(
         strength: tau, usually in [0, 1]; 0 changes nothing, 1 makes all norms equal.
 
     Returns:
-        Shape (N, C').
+        Shape (N, C'), float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: `weight` has no row for each column of `logits`.
     """
-    norm = weight.detach().flatten(1).to(logits.dtype).norm(dim=1).clamp(min=1e-12)
-    scale = (norm.log().mean() - norm.log()).mul(strength).exp()
+    if len(weight) != logits.size(-1):
+        raise ValueError(
+            f'`weight` must have a row for each of the {logits.size(-1)} columns of '
+            f'`logits`, got {tuple(weight.shape)}'
+        )
+    logits = at_least_float32(logits)
+    norms = weight.detach().flatten(1).to(logits.dtype).norm(dim=1)
+    scale = tau_scale(norms, strength)
     if bias is None:
         return logits * scale
     bias = bias.detach().to(logits.dtype)
     return (logits - bias) * scale + bias
 
 
-def fractal(
+def tau_scale(norms: Tensor, tau: float) -> Tensor:
+    """Factor of each class's weights, (m / |w_c|)^tau, with m the geometric mean.
+
+    Args:
+        norms: of the weights of each class, float, shape (C,). A class without weights
+            counts in no mean and is left as it is.
+        tau: 0 changes nothing, 1 makes all norms equal.
+
+    Returns:
+        Shape (C,).
+    """
+    has_weights = norms > 0
+    log_norms = norms.where(has_weights, 1.0).log()
+    mean = log_norms.sum() / has_weights.sum().clamp(min=1)
+    return ((mean - log_norms) * tau).exp().where(has_weights, 1.0)
+
+
+def fractal_calibration(
     logits: Tensor,
     counts: Tensor,
     dimension: Tensor,
@@ -106,9 +140,12 @@ def fractal(
         space_exponent: lambda; 0 leaves the frequency alone.
 
     Returns:
-        Shape of `logits`.
+        Shape of `logits`, float32 (float64 for float64 logits).
+
+    Raises:
+        ValueError: `counts` or `dimension` does not fit.
     """
-    counts = _counts(logits, counts)
+    logits, counts = _counted(logits, counts)
     if dimension.shape != counts.shape or not (dimension > 0).all():
         raise ValueError(
             f'`dimension` must have the shape {tuple(counts.shape)} of `counts` and '
@@ -129,13 +166,15 @@ def fractal(
     return -torch.logsumexp(parts, dim=0)
 
 
-def _counts(logits: Tensor, counts: Tensor) -> Tensor:
+def _counted(logits: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits and counts, no lower than 1, in the precision of the formulas."""
     if counts.ndim != 1 or not 0 < counts.numel() <= logits.size(-1):
         raise ValueError(
             f'`counts` must have shape (C,) with C at most {logits.size(-1)}, the '
             f'columns of `logits`, got {tuple(counts.shape)}'
         )
-    return counts.to(logits).clamp(min=1)
+    logits = at_least_float32(logits)
+    return logits, counts.to(logits).clamp(min=1)
 
 
 def _shift(logits: Tensor, shift: Tensor) -> Tensor:

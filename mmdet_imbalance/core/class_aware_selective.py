@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.precision import at_least_float32
+
 
 def partial_asymmetric_loss(
     logits: Tensor,
@@ -69,9 +71,14 @@ def partial_asymmetric_loss(
             raise ValueError(f'`{name}` must be at least 0, got {gamma}')
     if not 0 <= clip < 1:
         raise ValueError(f'`clip` must be in [0, 1), got {clip}')
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     positive, unannotated = target == 1, target == -1
     if unann_weight is not None:
+        if unann_weight.shape not in (logits.shape, logits.shape[1:]):
+            raise ValueError(
+                f'`unann_weight` must have shape {tuple(logits.shape)} or '
+                f'{tuple(logits.shape[1:])}, got {tuple(unann_weight.shape)}'
+            )
         unann_weight = unann_weight.to(logits).expand_as(logits)
         # A weight of 0 hides the entry altogether, infinite logits included.
         logits = logits.masked_fill(unannotated & (unann_weight == 0), 0.0)

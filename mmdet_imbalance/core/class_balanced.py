@@ -32,7 +32,7 @@ def class_balanced_loss(
         labels: int (N,) in [0, C], background is C.
         class_weight: (C,), not negative; the background weighs 1.
         kind: 'softmax', 'sigmoid' or 'focal'.
-        gamma: focusing exponent, for 'focal'. The paper uses 0.5, 1 and 2.
+        gamma: focusing exponent, for 'focal'. The paper uses 0.5 to 2.
 
     Returns:
         (N,), binary terms summed; float32 (float64 for float64 logits).

@@ -41,10 +41,13 @@ def effective_num_weights(counts: Tensor, beta: float) -> Tensor:
     Args:
         counts: samples of each class, (C,), not negative.
         beta: in [0, 1): 0 weighs all classes alike, towards 1 the weights become the
-            inverse counts. The paper uses 0.9, 0.99, 0.999 and 0.9999.
+            inverse counts. The paper uses 0.999 or 0.9999.
 
     Returns:
         float32 (C,), summing to the number of classes with a count.
+
+    Raises:
+        ValueError: `beta` outside [0, 1), or counts that are negative or not finite.
     """
     _check_beta(beta)
     counts = _check_counts(counts)
@@ -63,6 +66,9 @@ def inverse_count_weights(counts: Tensor, exponent: float = 1.0) -> Tensor:
 
     Returns:
         float32 (C,), summing to the number of classes with a count.
+
+    Raises:
+        ValueError: a negative exponent, or counts that are negative or not finite.
     """
     if not exponent >= 0.0:
         raise ValueError(f'`exponent` must not be negative, got {exponent}')
@@ -153,11 +159,11 @@ def _check_counts(counts: Tensor) -> Tensor:
     counts = torch.as_tensor(counts).double()
     if counts.ndim != 1:
         raise ValueError(f'`counts` must have shape (C,), got {tuple(counts.shape)}')
-    bad = ~(counts >= 0)
+    bad = ~((counts >= 0) & counts.isfinite())
     if bad.any():
         label = int(bad.int().argmax())
         raise ValueError(
-            f'`counts` must not be negative, got {float(counts[label])} for '
+            f'`counts` must be finite and not negative, got {float(counts[label])} for '
             f'class {label}'
         )
     return counts

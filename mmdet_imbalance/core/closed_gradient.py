@@ -7,6 +7,7 @@ the derivative stands in closed form next to the loss, and backward scales its r
 Shapes: N rows, C columns. Deviations: none, this is plumbing.
 """
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -23,17 +24,18 @@ def scale_rows(matrix: Tensor, factor: Tensor) -> Tensor:
         matrix: derivative of each row's loss, (N, C).
         factor: derivative by each row's loss, (N,).
     """
-    return matrix * factor[:, None]
+    return (matrix * factor[:, None]).contiguous()
 
 
 @scale_rows.register_fake
 def _(matrix, factor):
-    return torch.empty_like(matrix)
+    return torch.empty_like(matrix, memory_format=torch.contiguous_format)
 
 
 def like_loss_and_gradient(logits: Tensor, *_) -> tuple[Tensor, Tensor]:
     """Empty tensors in the shapes of a loss (N,) and its gradient (N, C)."""
-    return logits.new_empty(len(logits)), torch.empty_like(logits)
+    grad = torch.empty_like(logits, memory_format=torch.contiguous_format)
+    return logits.new_empty(len(logits)), grad
 
 
 def with_closed_gradient(name: str, fake: Callable = like_loss_and_gradient):
@@ -50,7 +52,13 @@ def with_closed_gradient(name: str, fake: Callable = like_loss_and_gradient):
     """
 
     def define(function: Callable) -> torch.library.CustomOpDef:
-        operator = torch.library.custom_op(name, function, mutates_args=())
+        # A dense head of one anchor hands over a transposed view. A compiler has to
+        # know the strides that come out, so there is one layout: rows one by one.
+        @functools.wraps(function)
+        def by_rows(logits: Tensor, *others):
+            return function(logits.contiguous(), *others)
+
+        operator = torch.library.custom_op(name, by_rows, mutates_args=())
         operator.register_fake(fake)
         operator.register_autograd(_backward, setup_context=_keep_gradient)
         return operator

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from mmdet_imbalance.core.precision import at_least_float32
+
 DIRECTIONS = ('given_row', 'given_col')
 
 
@@ -77,7 +79,7 @@ def log_keep_matrix(rate: Tensor) -> Tensor:
         raise ValueError(
             f'`concurrent_rate` must have shape (C, C), got {tuple(rate.shape)}'
         )
-    rate = rate if rate.dtype == torch.float64 else rate.float()
+    rate = at_least_float32(rate)
     off_diagonal = ~torch.eye(len(rate), dtype=torch.bool, device=rate.device)
     rate = rate.where(off_diagonal, 0.0)
     if not torch.compiler.is_compiling():

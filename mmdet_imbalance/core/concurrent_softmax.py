@@ -31,6 +31,7 @@ from mmdet_imbalance.core.label_sets import (
     label_pairs,
     labels_or_sets,
 )
+from mmdet_imbalance.core.precision import at_least_float32
 
 #: Difference of logits up to which exponentials in float64 tell them apart.
 _SPREAD = 700.0
@@ -241,7 +242,7 @@ def _check_logits(logits: Tensor) -> Tensor:
         raise ValueError(
             f'`logits` must have shape (N, C + 1), got {tuple(logits.shape)}'
         )
-    return logits if logits.dtype == torch.float64 else logits.float()
+    return at_least_float32(logits)
 
 
 def _log_keep(rate: Tensor, logits: Tensor) -> Tensor:

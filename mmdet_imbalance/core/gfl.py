@@ -17,6 +17,7 @@ from mmdet_imbalance.core.binary_terms import negative_sums_, softplus
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.label_sets import check_integers, check_labels, label_pairs
+from mmdet_imbalance.core.precision import at_least_float32
 
 
 def quality_focal_loss(
@@ -60,7 +61,7 @@ def quality_focal_loss(
         raise ValueError(
             f'`valid` must have shape {tuple(logits.shape)}, got {tuple(valid.shape)}'
         )
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     sets = None
     if labels.ndim == 1:
         check_integers(labels)
@@ -169,7 +170,7 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
     Args:
         logits: of the values 0..n, shape (N, n + 1).
-        target: shape (N,), values in [0, n].
+        target: shape (N,); values outside [0, n] are taken for the nearer end.
 
     Returns:
         Loss, shape (N,).
@@ -182,8 +183,8 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
             '`logits` must have shape (N, n + 1) with n at least 1 and `target` (N,), '
             f'got {tuple(logits.shape)} and {tuple(target.shape)}'
         )
-    logits = logits if logits.dtype == torch.float64 else logits.float()
-    target = target.to(logits.dtype)
+    logits = at_least_float32(logits)
+    target = target.to(logits.dtype).clamp(0, logits.size(1) - 1)
     left = target.detach().floor().long().clamp_(0, logits.size(1) - 2)
     share = (target - left).unsqueeze(1)
     log_probs = logits.log_softmax(dim=1)
@@ -193,7 +194,7 @@ def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 def distribution_mean(logits: Tensor) -> Tensor:
     """Expectation of the values 0..n, shapes (..., n + 1) to (...)."""
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     values = torch.arange(logits.size(-1), dtype=logits.dtype, device=logits.device)
     # No matrix product: autocast would round it to half precision.
     return (logits.softmax(dim=-1) * values).sum(dim=-1)

@@ -18,6 +18,7 @@ from mmdet_imbalance.core.harmonized_terms import (
     harmonized_cross_entropy,
     turn_and_count,
 )
+from mmdet_imbalance.core.precision import at_least_float32
 
 NORMALIZERS = ('nonempty_bins', 'bins')
 
@@ -97,7 +98,7 @@ def ghm_c_loss(
     """
     _check(logits, target, valid, num_bins, normalize_by)
     form = BinaryTarget(dense=target)
-    logits = _as_float(logits)
+    logits = at_least_float32(logits)
     turned, count = turn_and_count(logits, form, valid, num_bins)
     table = bin_weights(count, normalize_by)
     rows, weights = harmonized_cross_entropy(logits, turned, form, table, True)
@@ -132,9 +133,9 @@ def ghm_r_loss(
         ValueError: shapes differ, unknown `normalize_by`, or `mu` is not positive.
     """
     _check(pred, target, valid, num_bins, normalize_by)
-    if mu <= 0:
+    if not mu > 0:
         raise ValueError(f'`mu` must be positive, got {mu}')
-    difference = _as_float(pred) - target
+    difference = at_least_float32(pred) - target
     if valid is not None:
         difference = difference.masked_fill(~valid, 0.0)
     index, count = gradient_bins(
@@ -154,10 +155,6 @@ def regression_gradient_norm(difference: Tensor, mu: float) -> Tensor:
 def authentic_smooth_l1(difference: Tensor, mu: float) -> Tensor:
     """Loss `sqrt(d² + mu²) - mu`, elementwise."""
     return torch.sqrt(difference.square() + mu * mu) - mu
-
-
-def _as_float(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
 
 
 def _check(

@@ -57,7 +57,7 @@ def turn_and_count(
     Returns:
         Turned logits, shape (N, C); number of valid terms in each bin, shape (K,).
     """
-    return _turn(logits.detach(), *target, valid, num_bins)
+    return _turn(logits.detach().contiguous(), *target, valid, num_bins)
 
 
 def harmonized_cross_entropy(

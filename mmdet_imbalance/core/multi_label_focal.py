@@ -20,6 +20,7 @@ from mmdet_imbalance.core.binary_terms import negative_sums_, negative_terms_
 from mmdet_imbalance.core.blocks import row_blocks
 from mmdet_imbalance.core.closed_gradient import with_closed_gradient
 from mmdet_imbalance.core.label_sets import label_pairs, labels_or_sets
+from mmdet_imbalance.core.precision import at_least_float32
 
 
 def multi_label_focal_loss(
@@ -46,7 +47,7 @@ def multi_label_focal_loss(
     check_focal_arguments(gamma, alpha)
     if logits.ndim != 2 or logits.size(1) < 1:
         raise ValueError(f'`logits` must have shape (N, C), got {tuple(logits.shape)}')
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits)
     labels, sets = labels_or_sets(target, logits, logits.size(1), ignore)
     return focal_terms(logits, labels, None, sets, ignore, None, None, gamma, alpha)
 

@@ -13,6 +13,14 @@ size is an option. Negatives are ranked within their image.
 import torch
 from torch import Tensor
 
+from mmdet_imbalance.core.precision import at_least_float32
+from mmdet_imbalance.core.ranks import (
+    group_max,
+    group_size,
+    rank_in_order,
+    rank_within,
+)
+
 COUNTS = ('max', 'class')
 
 
@@ -50,7 +58,7 @@ def iou_hierarchical_weights(
             )
     if count not in COUNTS:
         raise ValueError(f'`count` must be one of {COUNTS}, got {count!r}')
-    iou = _as_float(iou.detach())
+    iou = at_least_float32(iou.detach())
     if not len(iou):
         return iou
     num = len(iou)
@@ -98,7 +106,7 @@ def score_hierarchical_weights(
         boxes: decoded prediction of that class, in pixels, shape (M, 4).
         image_ids: image of each negative, shape (M,).
         gamma: exponent. The paper uses 0.5.
-        bias: importance at the last rank, before the exponent. The paper uses 0.
+        bias: importance at the last rank, before the exponent.
         score_thr: lowest score, exclusive, of a negative that is ranked.
         iou_thr: IoU above which boxes join a cluster.
 
@@ -113,7 +121,7 @@ def score_hierarchical_weights(
             f'`boxes` and `image_ids` must have shapes ({len(scores)}, 4) and '
             f'({len(scores)},), got {tuple(boxes.shape)} and {tuple(image_ids.shape)}'
         )
-    scores, boxes = _as_float(scores.detach()), _as_float(boxes.detach())
+    scores, boxes = at_least_float32(scores.detach()), at_least_float32(boxes.detach())
     ranked = scores > score_thr
     cluster = nms_match(
         boxes[ranked], scores[ranked], image_ids[ranked], iou_thr=iou_thr
@@ -146,10 +154,16 @@ def carl_weights(scores: Tensor, k: float = 1.0, bias: float = 0.2) -> Tensor:
         raise ValueError(f'`scores` must have shape (P,), got {tuple(scores.shape)}')
     if not 0 <= bias <= 1:
         raise ValueError(f'`bias` must be in [0, 1], got {bias}')
-    scores = _as_float(scores)
-    weights = (bias + (1 - bias) * scores).pow(k)
-    # With bias 0 all scores may be 0; then nothing can be preferred to anything.
-    return weights * (len(scores) / weights.sum().clamp(min=torch.finfo().tiny))
+    scores = at_least_float32(scores)
+    scores = bias + (1 - bias) * scores
+    if len(scores):
+        # With bias 0 scores may be tiny or 0. In units of the largest neither the power
+        # nor the sum underflows; where all are 0, nothing can be preferred to anything.
+        top = scores.detach().amax()
+        tiny = torch.finfo(scores.dtype).tiny
+        scores = (scores / top.clamp(min=tiny)).where(top >= tiny, 1.0)
+    weights = scores.pow(k)
+    return weights * (len(scores) / weights.sum().clamp(min=1.0))
 
 
 def preserve_total(weights: Tensor, loss: Tensor) -> Tensor:
@@ -217,60 +231,6 @@ def nms_match(
     return cluster
 
 
-def rank_within(
-    key: Tensor, group: Tensor | None = None, major: Tensor | None = None
-) -> Tensor:
-    """Rank of each row within its group: 0 for the smallest key.
-
-    Args:
-        key: shape (P,).
-        group: integers; rows with equal values share a group, (P,). None: all do.
-        major: sorted by before `key`, shape (P,).
-
-    Returns:
-        Ranks from 0, shape (P,), int64; equal keys in order of the rows.
-    """
-    order = key.argsort(stable=True)
-    if major is not None:
-        order = order[major[order].argsort(stable=True)]
-    rank = torch.empty_like(order)
-    if group is None:
-        rank[order] = torch.arange(len(key), device=key.device)
-    else:
-        rank[order] = rank_in_order(group[order])
-    return rank
-
-
-def rank_in_order(group: Tensor) -> Tensor:
-    """How many rows of the same group come before each row, shape (P,), int64."""
-    order = group.argsort(stable=True)
-    rank = torch.empty_like(order)
-    rank[order] = rank_in_sorted(group[order])
-    return rank
-
-
-def rank_in_sorted(group: Tensor) -> Tensor:
-    """The same where rows of a group stand together, groups rising."""
-    position = torch.arange(len(group), device=group.device)
-    return position - torch.searchsorted(group, group)
-
-
-def group_size(group: Tensor) -> Tensor:
-    """Number of rows in the group of each row, shape (P,), int64."""
-    ordered = group.sort().values
-    right = torch.searchsorted(ordered, group, right=True)
-    return right - torch.searchsorted(ordered, group)
-
-
-def group_max(group: Tensor, value: Tensor) -> Tensor:
-    """Largest value in the group of each row, shape (P,)."""
-    _, index = group.unique(return_inverse=True)
-    largest = value.new_zeros(len(group)).scatter_reduce(
-        0, index, value, 'amax', include_self=False
-    )
-    return largest[index]
-
-
 def overlaps(boxes: Tensor, iou_thr: float) -> Tensor:
     """Pairs of boxes of an image whose IoU is above `iou_thr`, (B, n, 4) to (B, n, n).
 
@@ -300,7 +260,3 @@ def aligned_iou(boxes1: Tensor, boxes2: Tensor) -> Tensor:
     both = torch.stack([boxes1, boxes2])
     area = (both[..., 2:] - both[..., :2]).clamp_(min=0).prod(dim=-1).sum(dim=0)
     return inter / area.sub_(inter).clamp_(min=torch.finfo(inter.dtype).eps)
-
-
-def _as_float(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -47,6 +47,10 @@ def boxes_at_iou(
     Returns:
         Shape (N, 4), in the type of `gt_boxes`.  A ground truth without area is its own
         box.
+
+    Raises:
+        ValueError: shapes that do not fit, or an `iou` outside (0, 1] (looked at on the
+            CPU only: on a GPU that would stop the stream).
     """
     if gt_boxes.ndim != 2 or gt_boxes.shape[1] != NUM_SIDES:
         raise ValueError(
@@ -56,6 +60,8 @@ def boxes_at_iou(
         raise ValueError(
             f'`iou` must have shape ({len(gt_boxes)},), got {tuple(iou.shape)}'
         )
+    if iou.device.type == 'cpu' and not ((iou > 0) & (iou <= 1)).all():
+        raise ValueError('`iou` must be in (0, 1]')
     boxes = gt_boxes.double()
     size = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
     side = size * size.new_tensor(OUTWARDS)

@@ -28,9 +28,17 @@ def hide_ignored_rows(logits: Tensor, weight: Tensor | None) -> Tensor:
 
     Returns:
         Logits of the same shape; the gradient of hidden entries is exactly 0.
+
+    Raises:
+        ValueError: `weight` has neither the rows nor the shape of the logits.
     """
     if weight is None:
         return logits
+    if weight.shape not in (logits.shape, logits.shape[:1]):
+        raise ValueError(
+            f'`weight` must have shape {tuple(logits.shape[:1])} or '
+            f'{tuple(logits.shape)}, got {tuple(weight.shape)}'
+        )
     hidden = weight == 0
     if hidden.ndim == logits.ndim - 1:
         hidden = hidden.unsqueeze(-1)

@@ -13,6 +13,8 @@ Deviations: none.
 import torch
 from torch import Tensor
 
+from mmdet_imbalance.core.ranks import rank_in_order
+
 
 def foreground_balanced_probs(labels: Tensor) -> Tensor:
     """Probability of each positive, the same sum for each class that is present.
@@ -55,7 +57,7 @@ def choose_by_probs(
     noise.exponential_(generator=generator)
     order = (probs.double() / noise).argsort(descending=True)
     if groups is not None and max_per_group is not None:
-        order = order[_rank_in_group(groups[order]) < max_per_group]
+        order = order[rank_in_order(groups[order]) < max_per_group]
     return order[:num]
 
 
@@ -76,7 +78,7 @@ def choose_equal_shares(groups: Tensor, num: int, generator: torch.Generator) ->
     shuffled = torch.randperm(len(groups), generator=generator, device=groups.device)
     # Turn by turn: first one of each group, then the second of each, ...  A stable sort
     # keeps the random order within a turn.
-    turn = _rank_in_group(groups[shuffled])
+    turn = rank_in_order(groups[shuffled])
     return shuffled[turn.argsort(stable=True)[:num]]
 
 
@@ -86,14 +88,3 @@ def iou_interval(iou: Tensor, num_bins: int, max_iou: float) -> Tensor:
     Higher IoU counts to the last interval.
     """
     return (iou * (num_bins / max_iou)).long().clamp(0, num_bins - 1)
-
-
-def _rank_in_group(groups: Tensor) -> Tensor:
-    """How many of the same group stand before each entry, shape (P,)."""
-    order = groups.argsort(stable=True)
-    _, num_of_group = groups.unique(return_counts=True)
-    start = num_of_group.cumsum(0) - num_of_group
-    place = torch.arange(len(groups), device=groups.device)
-    rank = torch.empty_like(place)
-    rank[order] = place - start.repeat_interleave(num_of_group)
-    return rank

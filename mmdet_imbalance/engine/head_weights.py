@@ -6,9 +6,9 @@ ICLR 2020, arXiv 1910.09217, sections 4.1 (cRT) and 4.3 (tau-normalisation).
 Shapes: C foreground classes, A anchors of a place (1 in box heads), D inputs of the
 last layer (times the size of its kernel).
 Deviations: a detector has a background class, which the paper has not. Its weights
-stay as they are, and the foreground's keep their mean norm, so that tau moves scores
-among classes and not between objects and background. In a dense head the weights of a
-class are those of all its anchors together: they share one factor.
+stay as they are, and the foreground's norms keep their geometric mean, so that tau
+moves scores among classes and not between objects and background. In a dense head the
+weights of a class are those of all its anchors together: they share one factor.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import torch
 from mmengine.hooks import Hook
 from torch import Tensor, nn
 
+from mmdet_imbalance.core.calibration import tau_scale
 from mmdet_imbalance.engine.hooks.calibration_hook import LAYERS
 
 FROZEN_PREFIXES = ('backbone.', 'neck.', 'rpn_head.')
@@ -129,14 +130,13 @@ def tau_normalised(
 ) -> Tensor:
     """Weights of the last layer with norms brought closer together.
 
-    w_c <- w_c * (m / |w_c|)**tau with m the mean norm of the foreground classes.
+    w_c <- w_c * (m / |w_c|)**tau with m the geometric mean of the foreground's norms.
 
     Args:
         weight: rows of the classes, shape (A * C, ...) or (A * (C + 1), ...): anchor by
             anchor, background last.
         num_classes: C.
-        tau: 0 changes nothing, 1 makes all norms equal. The paper uses 0.7 for
-            ImageNet-LT (its appendix tunes it on validation data).
+        tau: 0 changes nothing, 1 makes all norms equal.
         num_anchors: A.
     """
     wanted = [num_anchors * rows for rows in (num_classes, num_classes + 1)]
@@ -146,8 +146,7 @@ def tau_normalised(
             f'{tuple(weight.shape)}: the last layer is no linear classifier'
         )
     rows = weight.reshape(num_anchors, len(weight) // num_anchors, -1)
-    norms = rows[:, :num_classes].norm(dim=(0, 2))
-    factor = (norms.mean() / norms.clamp(min=torch.finfo(norms.dtype).tiny)) ** tau
+    factor = tau_scale(rows[:, :num_classes].norm(dim=(0, 2)), tau)
     factor = torch.cat([factor, factor.new_ones(rows.size(1) - num_classes)])
     return (rows * factor[:, None]).reshape(weight.shape)
 

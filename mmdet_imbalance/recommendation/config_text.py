@@ -103,7 +103,6 @@ def _model(plan: ConfigPlan) -> dict[str, Any]:
     if plan.backbone != 'r50':
         model = _own_base('models', f'{plan.base}_{plan.backbone}_fpn')['model']
     recipe = plan.recipe
-    # All labels of an object take places among the detections.
     if plan.base == 'faster-rcnn':
         outer = model.setdefault('roi_head', {})
         head = outer.setdefault('bbox_head', {})

@@ -39,6 +39,11 @@ def make_plan(args: argparse.Namespace) -> tuple[ConfigPlan, list[str]]:
     """
     warnings: list[str] = []
     train = read_source(args.annotation, args.classes, args.image_labels)
+    if train.num_left_out:
+        warnings.append(
+            f'{train.num_left_out} annotations of {train.path} have no area inside '
+            'their image: a training leaves them out, and so do these figures'
+        )
     matrix, tree = _hierarchy(train, args, warnings)
     profile = make_profile(train, matrix)
     if not profile.num_related:
@@ -57,9 +62,14 @@ def make_plan(args: argparse.Namespace) -> tuple[ConfigPlan, list[str]]:
         )
     root = args.data_root or args.annotation.parent
     val = None
+    needs_own_reader = train.needs_own_reader
     if args.val is not None:
         val_source = read_source(args.val, args.classes, args.val_image_labels)
         _check_classes(profile.stats.class_names, train, val_source)
+        # The host numbers classes in the order of each file, ours by their names.
+        known = set(train.class_names)
+        order = [name for name in val_source.class_names if name in known]
+        needs_own_reader |= val_source.needs_own_reader or order != train.class_names
         images = args.val_image_root or args.image_root
         val = _files(val_source, images, args.val_image_labels, root, warnings)
     plan = ConfigPlan(
@@ -73,7 +83,7 @@ def make_plan(args: argparse.Namespace) -> tuple[ConfigPlan, list[str]]:
         val=val,
         class_file=relative(args.classes, root) if args.classes else None,
         tree=_placed(tree, train, args, root),
-        needs_own_reader=train.needs_own_reader,
+        needs_own_reader=needs_own_reader,
         title=[
             f'Written by tools/recommend.py from {relative(args.annotation, ".")} '
             f'({train.kind}).',

@@ -1,5 +1,6 @@
 """Nested dicts as config source, with comments above the lines that they explain."""
 
+import keyword
 import textwrap
 from collections.abc import Mapping
 from typing import Any
@@ -86,7 +87,14 @@ def _items(value: Any) -> list[tuple[Any, Any]]:
 
 
 def _is_call(value: dict) -> bool:
-    return all(isinstance(key, str) and key.isidentifier() for key in value)
+    # Python folds other letters: `dict(ﬁsh=1)` has the key 'fish'.
+    return all(
+        isinstance(key, str)
+        and key.isidentifier()
+        and key.isascii()
+        and not keyword.iskeyword(key)
+        for key in value
+    )
 
 
 def _key(value: dict, key: Any) -> str:

@@ -246,8 +246,8 @@ def _label_sets(profile: Profile, recipe: Recipe, base: str) -> None:
             'loss',
             f'{profile.num_related} annotated classes stand below another one: an '
             f'object bears both, {what}. Judge it with expand_ancestors=True too: '
-            'against boxes as annotated it lost 1.3 AP on aquarium '
-            '(docs/results.md), where only the most specific class is right.',
+            'against boxes as annotated it lost 1.3 AP on aquarium (one seed, '
+            'docs/results.md), where only the most specific class is right.',
         )
 
 

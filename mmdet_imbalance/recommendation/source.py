@@ -4,14 +4,17 @@ Shapes: I images, M rows (one label of one box each), K classes of the file.
 """
 
 import csv
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from mmdet_imbalance.core.annotation_files import CocoFile, read_annotation
+from mmdet_imbalance.core.annotation_files import (
+    CocoFile,
+    read_annotation,
+    read_json_object,
+)
 from mmdet_imbalance.core.hierarchy import ClassHierarchy
 from mmdet_imbalance.recommendation.profile import PartialFacts
 
@@ -38,6 +41,8 @@ class AnnotationSource:
         file_names: of the images, where the file has them.
         needs_own_reader: the host's COCO reader does not understand the file: images
             are named as LVIS does, or boxes have no `area`.
+        num_left_out: rows of the file that no training sees, and that are not among
+            the M: without an area, or outside their image.
         supercategories: (class, supercategory) pairs that say something.
     """
 
@@ -54,6 +59,7 @@ class AnnotationSource:
     partial: PartialFacts = field(default_factory=PartialFacts)
     file_names: list[str] = field(default_factory=list)
     needs_own_reader: bool = False
+    num_left_out: int = 0
     supercategories: list[tuple[str, str]] = field(default_factory=list)
 
     @property
@@ -88,44 +94,22 @@ def read_source(
         raise ValueError('image-level labels belong to an Open Images CSV, not to JSON')
     if not path.is_file():
         raise FileNotFoundError(f'annotation {str(path)!r} not found')
-    try:
-        content = json.loads(path.read_text(encoding='utf-8-sig'))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f'{path}: not valid JSON ({error})') from error
-    return _coco(path, content if isinstance(content, dict) else {}, described)
+    return _coco(path, read_json_object(path), described)
 
 
 def _coco(path: Path, content: dict, described: dict[str, str]) -> AnnotationSource:
-    try:
-        file = CocoFile(path, content)
-        records, categories = content['images'], content['categories']
-        ids = {
-            category['id']: k
-            for k, category in enumerate(
-                sorted(categories, key=lambda category: category['id'])
-            )
-        }
-        side = np.array(
-            [max(r.get('width') or 0, r.get('height') or 0) or np.nan for r in records]
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{path}: an image or category lacks a field, or is no object '
-            f'({type(error).__name__}: {error})'
-        ) from error
-    if np.isnan(side).any():
-        image = file.image_ids[int(np.isnan(side).argmax())]
-        raise ValueError(
-            f'{path}: image {image!r} has no `width` and `height`, which a training '
-            'needs'
-        )
+    file = CocoFile(path, content)
+    records, categories = content['images'], content['categories']
+    ids = {category['id']: k for k, category in enumerate(categories)}
+    sizes = _image_sizes(path, file, records)
     names = file.class_names
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise ValueError(f'{path}: several categories have the name {twice[0]!r}')
-    corners = file.boxes.copy()
+    _check_names(path, names)
+    rows = _trained_rows(file, sizes, content['annotations'])
+    if len(file.label) and not len(rows):
+        raise ValueError(f'{path}: no box has an area inside its image')
+    image, boxes = file.image[rows], file.boxes[rows]
+    corners = boxes.copy()
     corners[:, 2:] += corners[:, :2]
-    area = np.clip(file.boxes[:, 2:], 0, None).prod(axis=1)
     # v1 of LVIS names its images by address only, v0.5 in a way of its own.
     odd = any(
         name is None or str(name).startswith('COCO_') for name in file.file_names
@@ -141,16 +125,64 @@ def _coco(path: Path, content: dict, described: dict[str, str]) -> AnnotationSou
         if described or all(synsets.values())
         else list(names),
         num_images=len(records),
-        image=file.image,
-        label=file.label,
+        image=image,
+        label=file.label[rows],
         corners=corners,
-        ignored=file.ignored,
-        relative_sizes=np.sqrt(area) / side[file.image] if len(area) else area,
+        ignored=file.ignored[rows],
+        num_left_out=len(file.label) - len(rows),
+        relative_sizes=np.sqrt(boxes[:, 2:].prod(axis=1)) / sizes.max(axis=1)[image]
+        if len(rows)
+        else np.zeros(0),
         partial=_federated_facts(file, records, ids) if federated else PartialFacts(),
         file_names=[str(name) for name in file.file_names if name],
         needs_own_reader=odd,
         supercategories=_supercategories(categories),
     )
+
+
+def _image_sizes(path: Path, file: CocoFile, records: list) -> np.ndarray:
+    """Width and height of each image, (I, 2)."""
+    sizes = np.zeros((len(records), 2))
+    for k, record in enumerate(records):
+        for axis, field_name in enumerate(('width', 'height')):
+            value = record.get(field_name)
+            if not isinstance(value, int | float) or not value > 0:
+                raise ValueError(
+                    f'{path}: image {file.image_ids[k]!r} has no `{field_name}`, which '
+                    'a training needs'
+                )
+            sizes[k, axis] = value
+        if not (record.get('file_name') or record.get('coco_url')):
+            raise ValueError(
+                f'{path}: image {file.image_ids[k]!r} has neither `file_name` nor '
+                '`coco_url`: nothing says where it lies'
+            )
+    return sizes
+
+
+def _check_names(path: Path, names: list[str]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise ValueError(f'{path}: a category has the name {name!r}, no text')
+        # The host replaces the one and obeys the other wherever they stand.
+        if '{{' in name or name == '_delete_':
+            raise ValueError(
+                f'{path}: a config of the host cannot hold the category {name!r}; '
+                'rename it'
+            )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f'{path}: several categories have the name {twice[0]!r}')
+
+
+def _trained_rows(file: CocoFile, sizes: np.ndarray, rows: list) -> np.ndarray:
+    """Rows that the host keeps for training: 1 px and more, and inside the image."""
+    start, extent = file.boxes[:, :2], file.boxes[:, 2:]
+    with np.errstate(invalid='ignore'):
+        inside = np.minimum(start + extent, sizes[file.image]) - np.maximum(start, 0)
+        is_kept = (extent >= 1).all(axis=1) & (inside > 0).all(axis=1)
+    has_area = [not (row.get('area') is not None and row['area'] <= 0) for row in rows]
+    return np.flatnonzero(is_kept & np.array(has_area, dtype=bool))
 
 
 def _federated_facts(file: CocoFile, records: list, ids: dict) -> PartialFacts:

@@ -26,13 +26,23 @@ from mmdet_imbalance.testing.contract_tools import (
 from mmdet_imbalance.testing.demo_stats import demo_class_stats
 from mmdet_imbalance.testing.state_contracts import (
     check_bad_labels,
+    check_bad_shapes,
     check_forms_of_target,
     check_inputs_untouched,
     check_no_graph_break,
+    check_own_statistics,
     check_repr,
     check_state_dict,
     check_statistics,
     check_unknown_argument,
+)
+from mmdet_imbalance.testing.value_contracts import (
+    check_autocast,
+    check_class_permutation,
+    check_extreme_logits,
+    check_nan,
+    check_row_permutation,
+    check_strides,
 )
 
 
@@ -197,72 +207,6 @@ def check_class_weight(factory: Factory) -> None:
     must_raise(ValueError, lambda: build(factory, class_weight=dict(type='no')))
 
 
-def check_autocast(factory: Factory) -> None:
-    """Half precision logits, under autocast: computed in float32, finite."""
-    for dtype in (torch.float16, torch.bfloat16):
-        logits, labels = demo_batch(build(factory))
-        logits = (20.0 * logits).to(dtype)
-        with torch.autocast('cpu', dtype=dtype):
-            value, grad = value_and_grad(build(factory), logits, labels)
-            scores = build(factory).get_activation(logits)
-        assert value.dtype == torch.float32, f'{dtype} must be upcast'
-        assert grad.dtype == dtype
-        assert grad.isfinite().all()
-        assert scores.isfinite().all()
-        expected, _ = value_and_grad(build(factory), logits.float(), labels)
-        close(value, expected, f'autocast to {dtype}')
-
-
-def check_extreme_logits(factory: Factory) -> None:
-    """Logits of +-200 give a finite loss, gradient and scores."""
-    loss = build(factory)
-    logits, labels = demo_batch(loss)
-    extreme = torch.where(logits > 0.5, 200.0, -200.0)
-    value, grad = value_and_grad(loss, extreme, labels)
-    assert value.isfinite()
-    assert grad.isfinite().all()
-    assert loss.get_activation(extreme).isfinite().all()
-
-
-def check_nan(factory: Factory) -> None:
-    """A nan in the logits of a row that counts gives a nan loss, never a number."""
-    loss = build(factory)
-    logits, labels = demo_batch(loss)
-    logits[3] = torch.nan
-    assert loss(logits, labels).isnan(), 'nan logits must show in the loss'
-
-
-def check_row_permutation(factory: Factory) -> None:
-    """The order of the rows does not matter."""
-    logits, labels = demo_batch(build(factory))
-    rows = build(factory, reduction='none')(logits, labels)
-    order = torch.randperm(len(logits), generator=torch.Generator().manual_seed(1))
-    got = build(factory, reduction='none')(logits[order], labels[order])
-    close(got, rows[order], 'permuted rows must have permuted losses')
-
-
-def check_class_permutation(factory: Factory) -> None:
-    """The order of the classes does not matter, statistics permuted alike."""
-    order = torch.tensor([2, 0, 4, 1, 3])  # No class stays where it was.
-    loss = build(factory, reduction='none')
-    logits, labels = demo_batch(loss)
-    columns = torch.arange(loss.cls_channels)
-    columns[:NUM_CLASSES] = order
-    new_label = torch.cat([order.argsort(), torch.tensor([NUM_CLASSES])])
-    stats = demo_class_stats(NUM_CLASSES, order=order)
-    other = build(factory, class_stats=stats, reduction='none')
-    close(
-        other(logits[:, columns], new_label[labels]),
-        loss(logits, labels),
-        'permuted classes must not change the loss',
-    )
-    close(
-        other.get_activation(logits[:, columns])[:, :NUM_CLASSES],
-        loss.get_activation(logits)[:, :NUM_CLASSES][:, order],
-        'permuted classes must have permuted scores',
-    )
-
-
 #: All checks but the slow `check_no_graph_break`.
 QUICK_CHECKS = (
     check_protocol,
@@ -279,9 +223,12 @@ QUICK_CHECKS = (
     check_nan,
     check_row_permutation,
     check_class_permutation,
+    check_strides,
     check_forms_of_target,
     check_bad_labels,
+    check_bad_shapes,
     check_statistics,
+    check_own_statistics,
     check_state_dict,
     check_repr,
     check_unknown_argument,

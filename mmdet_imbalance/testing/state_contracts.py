@@ -40,6 +40,13 @@ def check_forms_of_target(factory: Factory) -> None:
     }.items():
         got = build(factory, reduction='none')(logits, target)
         close(got, expected, f'{name} must equal the labels and their ancestors')
+    weight = torch.ones(len(logits))
+    weight[0] = 0.0
+    both = torch.cat([dense, ~dense.any(1, keepdim=True)], 1)
+    both[0] = True  # Foreground and background at once, in a row that does not count.
+    got = build(factory, reduction='none')(logits, both, weight)
+    expected = build(factory, reduction='none')(logits, labels, weight)
+    close(got, expected, 'what stands in an ignored row of a dense target')
 
 
 def check_bad_labels(factory: Factory) -> None:
@@ -52,6 +59,19 @@ def check_bad_labels(factory: Factory) -> None:
         message = must_raise(ValueError, lambda wrong=wrong: loss(logits, wrong))
         assert str(bad) in message, f'the error must name the label {bad}'
     must_raise(ValueError, lambda: loss(logits, labels[:-1]))
+
+
+def check_bad_shapes(factory: Factory) -> None:
+    """Targets and weights that do not fit the logits are errors with their shape."""
+    loss = build(factory)
+    logits, labels = demo_batch(loss)
+    num_rows = len(logits)
+    for weight in (torch.ones(num_rows + 1), torch.ones(num_rows, 1)):
+        must_raise(ValueError, lambda weight=weight: loss(logits, labels, weight))
+    for shape in ((num_rows, NUM_CLASSES + 2), (num_rows, NUM_CLASSES, 1)):
+        target = torch.zeros(shape, dtype=torch.bool)
+        message = must_raise(ValueError, lambda target=target: loss(logits, target))
+        assert str(shape) in message, 'the error must name the shape of the target'
 
 
 def check_statistics(factory: Factory) -> None:
@@ -85,6 +105,18 @@ def check_state_dict(factory: Factory) -> None:
         fresh.get_activation(logits), trained.get_activation(logits), 'scores restored'
     )
     close(fresh(logits, labels), trained(logits, labels), 'loss restored')
+
+
+def check_own_statistics(factory: Factory) -> None:
+    """Statistics in the config win over a checkpoint that was made with others."""
+    order = torch.arange(NUM_CLASSES).flip(0)
+    stats = demo_class_stats(NUM_CLASSES, order=order, has_hierarchy=False)
+    loss, expected = (
+        build(factory, class_stats=stats, reduction='none') for _ in range(2)
+    )
+    logits, labels = demo_batch(loss)
+    loss.load_state_dict(build(factory).state_dict(), strict=False)
+    close(loss(logits, labels), expected(logits, labels), 'own statistics kept')
 
 
 def check_repr(factory: Factory) -> None:

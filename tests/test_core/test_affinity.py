@@ -152,3 +152,9 @@ def test_no_features_and_half_precision():
 def test_bad_shapes_are_named(call):
     with pytest.raises(ValueError, match='`'):
         call()
+
+
+@pytest.mark.parametrize('labels', [[0.5, 1.0], [0, 3], [-1, 0]])
+def test_labels_that_are_no_columns_are_named(labels):
+    with pytest.raises(ValueError, match='labels must be'):
+        max_margin_affinity_loss(torch.ones(2, 3), torch.tensor(labels), 0.5)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mmdet_imbalance.core.calibration import (
-    fractal,
+    fractal_calibration,
     logit_adjustment,
     norcal,
     tau_normalization,
@@ -99,7 +99,7 @@ def frequency_term(count):
 def test_fractal_calibration_of_a_softmax_is_the_papers_formula(exponent):
     """Shift by frequency, softmax, divide by Phi^lambda, normalise again."""
     logits = rows()
-    got = fractal(logits, COUNTS, DIMENSION, 1.0, exponent).softmax(dim=1)
+    got = fractal_calibration(logits, COUNTS, DIMENSION, 1.0, exponent).softmax(dim=1)
     for row, scores in zip(logits.tolist(), got.tolist(), strict=True):
         shifted = [
             math.exp(z + frequency_term(max(n, 1)))
@@ -116,7 +116,7 @@ def test_fractal_calibration_of_a_softmax_is_the_papers_formula(exponent):
 def test_fractal_calibration_of_a_sigmoid_is_the_papers_formula(exponent):
     """eta(z) times eta of the logit shifted by frequency and by space."""
     logits = rows(columns=4)
-    got = fractal(logits, COUNTS, DIMENSION, 1.0, exponent).sigmoid()
+    got = fractal_calibration(logits, COUNTS, DIMENSION, 1.0, exponent).sigmoid()
     total = sum(f**exponent for f in DIMENSION.tolist())
     for row, scores in zip(logits.tolist(), got.tolist(), strict=True):
         for z, n, phi, score in zip(
@@ -127,20 +127,51 @@ def test_fractal_calibration_of_a_sigmoid_is_the_papers_formula(exponent):
             expected = 1 / (1 + math.exp(-z)) / (1 + math.exp(-shifted))
             assert score == pytest.approx(expected, rel=1e-6)
     # Far from zero there is neither infinity nor nan.
-    far = fractal(torch.tensor([[-200.0, 200.0, 0, 0]]), COUNTS, DIMENSION, 1.0)
+    far = fractal_calibration(
+        torch.tensor([[-200.0, 200.0, 0, 0]]), COUNTS, DIMENSION, 1.0
+    )
     assert torch.isfinite(far).all()
 
 
 def test_fractal_calibration_keeps_its_laws():
     logits = rows()
-    torch.testing.assert_close(fractal(logits, COUNTS, DIMENSION, 0.0), logits)
+    torch.testing.assert_close(
+        fractal_calibration(logits, COUNTS, DIMENSION, 0.0), logits
+    )
     equal = torch.full((4,), 7)
     even = torch.full((4,), 1.0)
-    torch.testing.assert_close(fractal(logits, equal, even, 1.0), logits)
-    got = fractal(logits, COUNTS, DIMENSION, 1.0) - logits
+    torch.testing.assert_close(fractal_calibration(logits, equal, even, 1.0), logits)
+    got = fractal_calibration(logits, COUNTS, DIMENSION, 1.0) - logits
     # The background stays; the rarer and the less spread a class, the more it gains.
     torch.testing.assert_close(got[:, 4], torch.zeros(6, dtype=got.dtype))
     assert (got[:, 0] < got[:, 1]).all()
     assert (got[:, 1] < got[:, 2]).all()
     with pytest.raises(ValueError, match=r'`dimension` must have the shape \(4,\)'):
-        fractal(logits, COUNTS, DIMENSION[:3], 1.0)
+        fractal_calibration(logits, COUNTS, DIMENSION[:3], 1.0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_counts_that_half_precision_cannot_hold(dtype):
+    logits, counts = torch.zeros(1, 4, dtype=dtype), torch.tensor([1000001, 70000, 3])
+    dimension = torch.tensor([1.0, 1.5, 2.0])
+    for calibrate, others in (
+        (logit_adjustment, ()),
+        (norcal, ()),
+        (fractal_calibration, (dimension,)),
+    ):
+        full = (counts, *others, 1.0)
+        torch.testing.assert_close(
+            calibrate(logits, *full), calibrate(logits.float(), *full)
+        )
+        assert calibrate(logits, *full).isfinite().all()
+
+
+def test_tau_normalisation_leaves_a_class_without_weights_alone():
+    weight = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.6, 0.8]])
+    logits = torch.tensor([[0.25, 5.0, 2.0]])
+    got = tau_normalization(logits, weight, None, 1.0)
+    # Norms 5 and 1: the geometric mean is the root of 5.
+    root = math.sqrt(5.0)
+    torch.testing.assert_close(got, torch.tensor([[0.25, root, 2.0 * root]]))
+    with pytest.raises(ValueError, match='row for each of the 3 columns'):
+        tau_normalization(logits, weight[:2], None, 0.5)

@@ -160,6 +160,8 @@ def test_bad_shapes_and_exponents_are_named():
         partial_asymmetric_loss(logits, target, 0, 1, 2, clip=1.0)
     with pytest.raises(ValueError, match='gamma_unann'):
         partial_asymmetric_loss(logits, target, 0, 1, -2)
+    with pytest.raises(ValueError, match='unann_weight'):
+        partial_asymmetric_loss(logits, target, 0, 1, 2, torch.ones(3))
 
 
 def test_empty_batch():

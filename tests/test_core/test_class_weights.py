@@ -11,7 +11,7 @@ from mmdet_imbalance.core.class_weights import class_weight_vector
 from mmdet_imbalance.functional import effective_num_weights, inverse_count_weights
 from tests.helpers.oracles_class_balanced import effective_num_loop
 
-# Published example: METHODS 3, counts of long-tailed CIFAR-10.
+# Counts of long-tailed CIFAR-10, weights by the formula of arXiv 1901.05555, section 4.
 COUNTS = [5000, 2997, 1796, 1077, 645, 387, 232, 139, 83, 50]
 GOLDEN = {
     0.9999: [
@@ -186,6 +186,7 @@ def test_lists_with_and_without_background():
             "normalize='image'",
         ),
         (lambda: class_weight_vector(dict(type='inverse'), 3), 'statistics'),
+        (lambda: inverse_count_weights(torch.tensor([1.0, math.inf])), 'finite'),
         (lambda: class_weight_vector([1.0, 2.0], 3), '3 numbers'),
         (lambda: class_weight_vector([1.0, math.inf, 1.0], 3), 'inf for class 1'),
         (lambda: class_weight_vector([1.0, -1.0, 1.0], 3), '-1.0 for class 1'),

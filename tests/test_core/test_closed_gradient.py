@@ -6,6 +6,11 @@ from mmdet_imbalance.core.closed_gradient import (
     like_loss_and_gradient,
     with_closed_gradient,
 )
+from mmdet_imbalance.functional import (
+    concurrent_softmax_loss,
+    ghm_c_loss,
+    multi_label_focal_loss,
+)
 
 
 @with_closed_gradient('mmdet_imbalance_tests::square_rows')
@@ -72,3 +77,40 @@ def test_only_the_loss_has_a_gradient_and_only_the_logits_get_one(logits):
     )
     torch.testing.assert_close(of_logits, 2.0 * logits.detach())
     assert of_scale is None
+
+
+@pytest.mark.parametrize(
+    'operator', [square_rows, scaled_rows], ids=['square', 'scaled']
+)
+def test_strides_are_what_the_compiler_was_told(operator, logits):
+    """The operators of a dense head of one anchor get a transposed view."""
+    view = logits.detach().t().contiguous().t()
+    assert not view.is_contiguous()
+    others = () if operator is square_rows else (torch.ones(3).double(), None, 2.0)
+    torch.library.opcheck(operator, (view, *others), test_utils='test_faketensor')
+    _, grad, *_ = operator(view, *others)
+    assert grad.is_contiguous()
+
+
+LOSSES_WITH_SETS = {
+    'concurrent softmax': lambda z, y: concurrent_softmax_loss(z, y),
+    'focal': lambda z, y: multi_label_focal_loss(z[:, :-1], y[:, :-1]),
+    'GHM': lambda z, y: ghm_c_loss(z, y)[0],
+}
+
+
+@pytest.mark.parametrize('loss', LOSSES_WITH_SETS.values(), ids=LOSSES_WITH_SETS)
+def test_a_compiled_loss_takes_transposed_logits(loss):
+    gen = torch.Generator().manual_seed(0)
+    leaf = torch.randn(4, 6, generator=gen).requires_grad_()
+    target = torch.zeros(6, 4, dtype=torch.bool)
+    target[range(6), [0, 1, 2, 3, 3, 0]] = True
+    target[0, 1] = True
+
+    def run(function):
+        value = function((leaf * 1.0).t(), target).sum()
+        return value, *torch.autograd.grad(value, leaf)
+
+    expected = run(loss)
+    compiled = torch.compile(loss, backend='aot_eager', fullgraph=True)
+    torch.testing.assert_close(run(compiled), expected)

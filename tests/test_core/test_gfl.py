@@ -121,6 +121,14 @@ def test_the_minimum_puts_its_mass_on_the_two_neighbours():
     assert distribution_mean(logits).item() == pytest.approx(2.25, abs=5e-3)
 
 
+def test_a_distance_outside_the_values_is_that_of_the_nearer_end():
+    logits = torch.tensor([[0.0, 0.0, 9.0]])
+    for outside, end in ((5.0, 2.0), (-1.0, 0.0)):
+        got = distribution_focal_loss(logits, torch.tensor([outside]))
+        expected = -logits.log_softmax(dim=1)[:, int(end)]
+        torch.testing.assert_close(got, expected)
+
+
 def test_distribution_focal_passes_gradcheck():
     logits = torch.randn(5, 7, dtype=torch.double, requires_grad=True)
     target = torch.tensor([0.2, 1.7, 3.4, 5.9, 2.5], dtype=torch.double)

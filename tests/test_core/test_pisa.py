@@ -166,12 +166,19 @@ def test_carl_passes_gradients_into_the_scores():
     assert torch.autograd.gradcheck(carl_weights, (scores,))
 
 
-def test_carl_of_scores_that_are_all_zero_is_finite():
-    scores = torch.zeros(3, requires_grad=True)
-    weights = carl_weights(scores, bias=0.0)
+@pytest.mark.parametrize('num', [0, 1, 3, 4, 1000])
+@pytest.mark.parametrize(('score', 'k'), [(0.0, 1.0), (1e-40, 1.0), (1e-30, 2.0)])
+def test_carl_of_equal_tiny_scores_prefers_nothing(num, score, k):
+    scores = torch.full((num,), score, requires_grad=True)
+    weights = carl_weights(scores, k=k, bias=0.0)
+    torch.testing.assert_close(weights, torch.ones(num))
     weights.sum().backward()
-    assert weights.isfinite().all()
     assert scores.grad.isfinite().all()
+
+
+def test_carl_of_tiny_scores_keeps_their_ratio():
+    weights = carl_weights(torch.tensor([1e-30, 3e-30]), bias=0.0)
+    torch.testing.assert_close(weights, torch.tensor([0.5, 1.5]))
 
 
 def test_preserve_total_keeps_the_weighted_sum():

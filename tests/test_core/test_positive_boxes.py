@@ -99,6 +99,9 @@ def test_shapes_that_do_not_fit_are_refused():
         boxes_at_iou(torch.zeros(4), torch.ones(1), seeded())
     with pytest.raises(ValueError, match='`iou`'):
         boxes_at_iou(torch.zeros(3, 4), torch.ones(2), seeded())
+    for iou in (0.0, 1.5, float('nan')):
+        with pytest.raises(ValueError, match=r'\(0, 1\]'):
+            boxes_at_iou(torch.ones(1, 4), torch.tensor([iou]), seeded())
 
 
 # --- balance ---------------------------------------------------------------------

@@ -44,7 +44,10 @@ def write_coco(path: Path, images: list[list], categories: list[dict] | None = N
         records.append(dict(id=i + 1, file_name=f'{i}.png', width=SIDE, height=SIDE))
         for at, box in enumerate(boxes):
             label, place = (box, at) if isinstance(box, int) else box
-            x, y = 2 + 15 * (place % 4), 2 + 15 * (place // 4)
+            # Sixteen places; further boxes lie a pixel beside those before them.
+            turn, cell = divmod(place, 16)
+            x = 2 + 15 * (cell % 4) + turn % 3
+            y = 2 + 15 * (cell // 4) + turn // 3
             rows.append(
                 dict(
                     id=len(rows) + 1,
@@ -481,7 +484,7 @@ def test_the_lvis_sample_gives_a_config_and_its_dataset(shared_data, tmp_path):
     ('argv', 'expected'),
     [
         (['none.json'], "annotation 'none.json' not found"),
-        (['broken.json'], 'broken.json: not valid JSON'),
+        (['broken.json'], 'broken.json, line 1: not valid JSON'),
         (['list.json'], 'no list "images"'),
         (['a.txt'], 'a.txt'),
         (['boxes.csv'], '--classes class-descriptions-boxable.csv'),
@@ -494,7 +497,7 @@ def test_the_lvis_sample_gives_a_config_and_its_dataset(shared_data, tmp_path):
         (['a.json', '--image-labels', 'labels.csv'], 'belong to an Open Images CSV'),
         (['empty.json'], 'no box'),
         (['twice.json'], "the name 'class 0'"),
-        (['flat.json'], 'image 1 has no `width` and `height`'),
+        (['flat.json'], 'image 1 has no `width`'),
         (['a.json', '--out', 'config.yml'], '--out must name a .py file'),
         (['a.json', '--out', 'none/config.py'], 'folder not found'),
     ],

@@ -94,7 +94,7 @@ class SoftBalanceSampler(_BalancedSampler):
         dataset: a detection dataset of the host or a wrapper of some.
         schedule: pairs (epoch or iteration, balance exponent), beginning at 0.
             Exponent 0 is natural sampling, 1 class-aware, above over-balances.  The
-            points of the paper could not be read; it uses values near 0.7.
+            points of the paper could not be read: those of our configs are ours.
         interpolation: between two points 'step' holds, 'linear' and 'cosine' lead
             smoothly over.
         seed: the same on every rank; None agrees on a random one.

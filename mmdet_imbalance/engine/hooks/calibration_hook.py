@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from mmdet_imbalance.core.calibration import (
     METHODS,
     SPACE_EXPONENT,
-    fractal,
+    fractal_calibration,
     logit_adjustment,
     norcal,
     tau_normalization,
@@ -198,8 +198,11 @@ class CalibrationHook(Hook):
         if layer.training or not self.strength:
             return logits
         if logits.ndim == 4:
-            return self._dense(layer, logits, counts)
-        return self._rows(logits, counts, *_parameters(layer))
+            calibrated = self._dense(layer, logits, counts)
+        else:
+            calibrated = self._rows(logits, counts, *_parameters(layer))
+        # What comes after the layer expects its precision.
+        return calibrated.to(logits.dtype)
 
     def _dense(self, layer: nn.Module, logits: Tensor, counts: Tensor) -> Tensor:
         """Logits (B, A * C, H, W) of a convolution, anchor by anchor."""
@@ -229,7 +232,7 @@ class CalibrationHook(Hook):
                     "method='fractal' knows no places of objects: the hook has to run "
                     'in a runner, or be given `dimension` by `attach`'
                 )
-            return fractal(
+            return fractal_calibration(
                 logits, counts, self._dimension, self.strength, self.space_exponent
             )
         if weight is None:
@@ -238,13 +241,14 @@ class CalibrationHook(Hook):
                 '`weight`; use another method for this head'
             )
         num = counts.numel()
+        rest = logits[..., num:]
         own = tau_normalization(
             logits[..., :num],
             weight[:num],
             None if bias is None else bias[:num],
             self.strength,
         )
-        return torch.cat([own, logits[..., num:]], dim=-1)
+        return torch.cat([own, rest.to(own.dtype)], dim=-1)
 
 
 def _parameters(layer: nn.Module) -> tuple[Tensor | None, Tensor | None]:

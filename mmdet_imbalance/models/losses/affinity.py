@@ -26,6 +26,7 @@ from mmdet_imbalance.core.affinity import (
     prototype_diversity,
     squared_distances,
 )
+from mmdet_imbalance.core.precision import full_precision
 from mmdet_imbalance.models.losses.base import (
     ClassificationLoss,
     Target,
@@ -46,7 +47,7 @@ class AffinityPredictor(nn.Module):
         in_features: dimension of the RoI feature; given by the box head.
         out_features: C + 2; given by the box head, which asks `AffinityLoss`.
         embed_dims: dimension D of the embedding.
-        num_prototypes: prototypes of a foreground class.  The paper uses 1 to 5.
+        num_prototypes: prototypes of a foreground class.
         num_bg_prototypes: prototypes of the background.
         sigma: width of the Gaussian in squared feature units; None is D.
     """
@@ -89,9 +90,11 @@ class AffinityPredictor(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Similarities in [0, 1] and the diversity, shape (N, C + 2)."""
         prototypes = self.prototypes.float()
-        similarity = torch.exp(
-            -squared_distances(self.embed(x), prototypes) / self.sigma
-        )
+        embedding = self.embed(x)
+        # Half precision would lose the distance of a feature near its prototype.
+        with full_precision(embedding):
+            distance = squared_distances(embedding, prototypes)
+        similarity = torch.exp(-distance / self.sigma)
         similarity = best_of_class(similarity, self.prototype_class, self.num_columns)
         num_pairs = len(prototypes) * (len(prototypes) - 1) / 2
         diversity = prototype_diversity(prototypes) / (num_pairs * self.sigma**2)

@@ -24,6 +24,7 @@ from mmdet_imbalance.core.label_sets import (
     check_labels,
     primary_labels,
 )
+from mmdet_imbalance.core.precision import at_least_float32, full_precision
 from mmdet_imbalance.core.reduction import (
     check_reduction,
     hide_ignored_rows,
@@ -239,7 +240,7 @@ class ClassificationLoss(ClassStatsBuffers):
                 f'{tuple(cls_score.shape)}. A dense head reads `use_sigmoid` from the '
                 f'config of its loss: write use_sigmoid={self.use_sigmoid} there.'
             )
-        return cls_score if cls_score.dtype == torch.float64 else cls_score.float()
+        return at_least_float32(cls_score)
 
     def check_target(
         self, target: Target, num_rows: int, weight: Tensor | None
@@ -255,7 +256,8 @@ class ClassificationLoss(ClassStatsBuffers):
                 f'`cls_score`, got {len(labels)}'
             )
         if labels.ndim != 1:
-            return target
+            dense = self._check_dense(labels, weight)
+            return (dense, *target[1:]) if isinstance(target, tuple) else dense
         check_integers(labels)
         labels = labels.long()
         if weight is not None and weight.ndim == 1:
@@ -267,17 +269,25 @@ class ClassificationLoss(ClassStatsBuffers):
             return target._replace(labels=labels)
         return (labels, *target[1:])
 
+    def _check_dense(self, target: Tensor, weight: Tensor | None) -> Tensor:
+        if target.ndim != 2 or target.size(1) - self.num_classes not in (0, 1):
+            raise ValueError(
+                f'a dense target of {self.num_classes} classes must have shape (N, '
+                f'{self.num_classes}) or (N, {self.num_classes + 1}), got '
+                f'{tuple(target.shape)}'
+            )
+        if weight is None or weight.ndim != 1 or target.size(1) == self.num_classes:
+            return target
+        background = torch.zeros_like(target[:1])
+        background[:, -1] = 1
+        return target.where((weight != 0)[:, None], background)
+
     def extra_repr(self) -> str:
         """Arguments in `repr`."""
         text = f'num_classes={self.num_classes}, loss_weight={self.loss_weight}, '
         if self._class_weight_rule is not None:
             text += f'class_weight={self._class_weight_rule!r:.80}, '
         return text + f'reduction={self.reduction!r}'
-
-
-def full_precision(tensor: Tensor) -> torch.autocast:
-    """Context in which autocast does not take matrix products to half precision."""
-    return torch.autocast(tensor.device.type, enabled=False)
 
 
 def valid_rows(weight: Tensor | None) -> Tensor | None:

@@ -135,7 +135,7 @@ class ClassAwareSelectiveLoss(PartialTargetLoss):
             raise ValueError(f'`top_k` must be at least 0, got {top_k}')
         self.mode = mode
         self.gammas = (float(gamma_pos), float(gamma_neg), float(gamma_unann))
-        if min(self.gammas) < 0:
+        if not all(gamma >= 0 for gamma in self.gammas):
             raise ValueError(
                 f'focusing exponents must be at least 0, got {self.gammas}'
             )

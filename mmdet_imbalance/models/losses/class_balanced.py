@@ -79,7 +79,7 @@ class ClassBalancedFocalLoss(MultiLabelFocalLoss):
     Args:
         num_classes: number C of foreground classes.
         beta: as in `ClassBalancedSoftmaxLoss`.
-        gamma: focusing exponent; the paper uses 0.5, 1 and 2.
+        gamma: focusing exponent; the paper uses 0.5 to 2.
         class_weight: as in `ClassBalancedSoftmaxLoss`.
         **kwargs: arguments of `MultiLabelLoss`.
     """

@@ -106,4 +106,8 @@ class ClassStatsBuffers(nn.Module):
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
-        self._renew()
+        if self._own_stats is None:
+            self._renew()
+        else:
+            # What stands in the config wins over a checkpoint of other data.
+            self._fill(self.stats_values(self._own_stats))

@@ -10,6 +10,8 @@ sigmoid, not from a softmax; `weight`, `avg_factor` and `reduction` take effect;
 rows are not accumulated; gradients are summed over all processes without being asked.
 """
 
+import math
+
 import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
@@ -46,6 +48,11 @@ class EqualizationLossV2(ClassificationLoss):
         **kwargs,
     ) -> None:
         super().__init__(num_classes, **kwargs)
+        if not (gamma >= 0 and alpha >= 0) or math.isnan(mu):
+            raise ValueError(
+                '`gamma` and `alpha` must not be negative and `mu` a number, got '
+                f'gamma={gamma}, alpha={alpha}, mu={mu}'
+            )
         self.gamma = gamma
         self.mu = mu
         self.alpha = alpha

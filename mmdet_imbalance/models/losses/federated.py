@@ -42,9 +42,9 @@ class FederatedLoss(PartialTargetLoss):
     Args:
         num_classes: number C of foreground classes.
         num_sampled_classes: classes judged in a minibatch (or image); more if it shows
-            more.  The paper uses 50 on LVIS.
+            more.  50 is detectron2's default.
         freq_exponent: the other classes are drawn by their image count to this power;
-            0.5 in the paper.
+            0.5 is detectron2's default.
         scope: 'batch' draws once a minibatch, as the paper; 'image' for each image,
             which needs `ImbalanceRoIHead` or `ImbalanceRetinaHead`.
         unannotated: what un-annotated entries of a judged class count as: 'negative',
@@ -70,7 +70,7 @@ class FederatedLoss(PartialTargetLoss):
             raise ValueError(
                 f'`num_sampled_classes` must be at least 1, got {num_sampled_classes}'
             )
-        if freq_exponent < 0:
+        if not freq_exponent >= 0:
             raise ValueError(f'`freq_exponent` must be at least 0, got {freq_exponent}')
         if scope not in ('batch', 'image'):
             raise ValueError(f"`scope` must be 'batch' or 'image', got {scope!r}")
@@ -92,7 +92,10 @@ class FederatedLoss(PartialTargetLoss):
         """Image counts, beside what the base derives."""
         values = super().stats_values(stats)
         if 'img_count' in self._stat_names:
-            values['img_count'] = stats.img_count
+            # An inner class may be annotated by its descendants alone.
+            expanded = self.uses_hierarchy(stats)
+            count = stats.expanded_img_count if expanded else None
+            values['img_count'] = stats.img_count if count is None else count
         return values
 
     def row_loss(self, logits: Tensor, target: Target) -> Tensor:

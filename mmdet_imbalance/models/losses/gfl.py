@@ -45,7 +45,7 @@ class QualityFocalLoss(SigmoidLabelSetLoss):
 
     def __init__(self, num_classes: int, beta: float = 2.0, **kwargs) -> None:
         super().__init__(num_classes=num_classes, **kwargs)
-        if beta < 0:
+        if not beta >= 0:
             raise ValueError(f'`beta` must not be negative, got {beta}')
         self.beta = beta
         self.init_stats()

@@ -31,6 +31,7 @@ from mmdet_imbalance.core.harmonized_terms import (
     harmonized_cross_entropy,
     turn_and_count,
 )
+from mmdet_imbalance.core.precision import at_least_float32
 from mmdet_imbalance.core.reduction import (
     check_reduction,
     hide_ignored_rows,
@@ -220,7 +221,7 @@ class GHMRegressionLoss(nn.Module):
         ignore_avg_factor: bool = False,
     ) -> None:
         super().__init__()
-        if mu <= 0:
+        if not mu > 0:
             raise ValueError(f'`mu` must be positive, got {mu}')
         self.mu = mu
         self.loss_weight = loss_weight
@@ -255,7 +256,7 @@ class GHMRegressionLoss(nn.Module):
                 f'`target` must have the shape {tuple(pred.shape)} of `pred`, got '
                 f'{tuple(target.shape)}'
             )
-        difference = (pred if pred.dtype == torch.float64 else pred.float()) - target
+        difference = at_least_float32(pred) - target
         difference = hide_ignored_rows(difference, weight)
         valid = None if weight is None else weight != 0
         if valid is not None and valid.ndim == 1:

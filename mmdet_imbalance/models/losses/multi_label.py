@@ -112,12 +112,6 @@ class MultiLabelLoss(ClassificationLoss):
             return target.labels, target.pos_inds, target.multi_labels > 0
         if target.ndim == 1:
             return target, None, None
-        if target.ndim != 2 or target.size(1) - self.num_classes not in (0, 1):
-            raise ValueError(
-                f'a dense target of {self.num_classes} classes must have shape (N, '
-                f'{self.num_classes}) or (N, {self.num_classes + 1}), got '
-                f'{tuple(target.shape)}'
-            )
         sets = target > 0
         if sets.size(1) > self.num_classes:
             background = sets[:, -1:]

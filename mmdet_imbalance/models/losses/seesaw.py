@@ -46,7 +46,7 @@ class SeesawLoss(ClassificationLoss):
         **kwargs,
     ) -> None:
         super().__init__(num_classes, **kwargs)
-        if p < 0 or q < 0 or not 0 < eps <= 1:
+        if not (p >= 0 and q >= 0 and 0 < eps <= 1):
             raise ValueError(
                 '`p` and `q` must not be negative and `eps` in (0, 1], got '
                 f'p={p}, q={q}, eps={eps}'

@@ -16,9 +16,9 @@ from mmdet_imbalance.core.pisa import (
     COUNTS,
     iou_hierarchical_weights,
     preserve_total,
-    rank_within,
     score_hierarchical_weights,
 )
+from mmdet_imbalance.core.ranks import rank_within
 from mmdet_imbalance.models.regions import Regions
 from mmdet_imbalance.registry import TASK_UTILS
 
@@ -77,7 +77,7 @@ class ScoreHierarchicalWeight:
 
     Args:
         gamma: exponent; the paper uses 0.5.
-        bias: importance at the last rank; the paper uses 0.
+        bias: importance at the last rank.
         score_thr: negatives of a best score up to this are not ranked.
         iou_thr: IoU above which predictions form a cluster.
         max_per_img: candidates of an image; those of lower score are not ranked. All

@@ -5,7 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from mmdet_imbalance.core.calibration import fractal, norcal, tau_normalization
+from mmdet_imbalance.core.calibration import (
+    fractal_calibration,
+    norcal,
+    tau_normalization,
+)
 from mmdet_imbalance.core.class_stats import ClassStats
 from mmdet_imbalance.engine.hooks.calibration_hook import CalibrationHook
 
@@ -80,13 +84,15 @@ def test_fractal_calibration_knows_softmax_from_sigmoid(exponent):
     layer, features = nn.Linear(5, 4).eval(), torch.randn(6, 5)
     plain = layer(features)
     hook.attach(Head('fc_cls', layer), STATS, dimension)
-    expected = fractal(plain, COUNTS, dimension, 0.8, lam)
+    expected = fractal_calibration(plain, COUNTS, dimension, 0.8, lam)
     torch.testing.assert_close(layer(features), expected)
     conv, image = nn.Conv2d(2, 6, 1).eval(), torch.randn(2, 2, 3, 3)
     plain = conv(image)
     hook.attach(Head('retina_cls', conv), STATS)
     rows = plain.permute(0, 2, 3, 1).reshape(-1, 2, 3)
-    expected = fractal(rows, COUNTS, dimension, 0.8, lam).reshape(2, 3, 3, 6)
+    expected = fractal_calibration(rows, COUNTS, dimension, 0.8, lam).reshape(
+        2, 3, 3, 6
+    )
     torch.testing.assert_close(conv(image), expected.permute(0, 3, 1, 2))
 
 

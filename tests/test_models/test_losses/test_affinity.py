@@ -155,3 +155,14 @@ def test_bad_arguments_are_named(kwargs):
         AffinityPredictor(8, C + 2, **kwargs)
     with pytest.raises(ValueError, match='margin'):
         AffinityLoss(C, margin=0.0)
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_autocast_keeps_the_distance_of_a_feature_near_its_prototype(dtype):
+    predictor = AffinityPredictor(8, C + 2, embed_dims=128, sigma=0.5)
+    embedding = 0.01 * torch.randn(6, 128) + predictor.prototypes[:1].detach()
+    predictor.embed = lambda x: embedding
+    with torch.autocast('cpu', dtype=dtype):
+        got = predictor(torch.zeros(6, 8))
+    torch.testing.assert_close(got, predictor(torch.zeros(6, 8)))
+    assert 0.9 < got[:, 0].min() < got[:, 0].max() < 1.0

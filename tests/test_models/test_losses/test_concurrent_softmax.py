@@ -261,7 +261,8 @@ def test_a_checkpoint_makes_a_fresh_loss_ready(logits):
 
 
 def test_an_unready_checkpoint_does_not_make_ready(logits):
-    ready = build(class_stats=make_stats())
+    ready = build()
+    ready.set_class_stats(make_stats())
     ready.load_state_dict(build().state_dict())
     with pytest.raises(RuntimeError, match='needs class statistics'):
         ready(logits, LABELS)

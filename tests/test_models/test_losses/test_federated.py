@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -208,3 +209,21 @@ def test_statistics_are_asked_for():
 def test_bad_arguments_are_refused(kwargs):
     with pytest.raises(ValueError, match='at least'):
         FederatedLoss(C, **kwargs)
+
+
+def test_an_inner_class_is_drawn_by_the_images_of_its_descendants():
+    count = np.array([0] + [9] * (C - 1))
+    ancestors = np.eye(C, dtype=bool)
+    ancestors[:, 0] = True
+    found = ClassStats(
+        class_names=[f'c{i}' for i in range(C)],
+        img_count=count,
+        instance_count=count,
+        num_images=80,
+        ancestor_matrix=ancestors,
+        expanded_img_count=np.array([63] + [9] * (C - 1)),
+        expanded_instance_count=np.array([63] + [9] * (C - 1)),
+    )
+    assert FederatedLoss(C, class_stats=found).img_count.tolist() == [63.0] + [9.0] * 7
+    flat = FederatedLoss(C, class_stats=found, hierarchy=False)
+    assert flat.img_count.tolist() == count.tolist()

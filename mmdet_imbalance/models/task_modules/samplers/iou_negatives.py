@@ -90,7 +90,7 @@ class EqualIoUNegSampler(PlainRoISampler):
     Args:
         num: RoIs of an image.
         pos_fraction: largest fraction of positives.
-        num_bins: number K of intervals.  The paper uses 3.
+        num_bins: number K of intervals.
         max_iou: upper end of the intervals, the assigner's `neg_iou_thr`.
         floor_thr: negatives of at most this IoU are no part of the intervals; -1 for
             none, 0 for those that touch nothing.
