@@ -49,9 +49,7 @@ def main(argv: Sequence[str]) -> None:
 
     stats = ClassStats.load(args.class_stats) if args.class_stats else None
     analyses = []
-    for argument in args.results:
-        name, given, path = argument.rpartition('=')
-        name = name if given else Path(path).name.removesuffix('.bbox.json')
+    for name, path in _named(args.results):
         gt, detections = read_results_pair(path, args.ann_file)
         facts = read_class_facts(args.ann_file or annotation_of(path), gt)
         if stats is not None:
@@ -69,6 +67,20 @@ def main(argv: Sequence[str]) -> None:
     print(
         f'written: {write_report(analyses, args.out, args.image_root, args.score_thr)}'
     )
+
+
+def _named(results):
+    """Name and path of each result; the folder tells files of one name apart."""
+    parts = [argument.rpartition('=') for argument in results]
+    stems = [Path(path).name.removesuffix('.bbox.json') for _, _, path in parts]
+    found = [
+        name or (stem if stems.count(stem) == 1 else f'{Path(path).parent.name}/{stem}')
+        for (name, _, path), stem in zip(parts, stems, strict=True)
+    ]
+    twice = next((name for name in found if found.count(name) > 1), None)
+    if twice is not None:
+        raise ToolError(f'two results are called {twice!r}: write NAME=FILE')
+    return [(name, path) for name, (_, _, path) in zip(found, parts, strict=True)]
 
 
 def _in_order_of(stats, gt):

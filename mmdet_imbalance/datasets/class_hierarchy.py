@@ -94,6 +94,7 @@ class ClassHierarchyDataset(BaseDataset):
         self._add_ancestor_classes = add_ancestor_classes
         self._allow_unknown = allow_unknown
         self._hierarchy_metainfo: dict | None = None
+        self._index: LabelIndex | None = None
         self._set_classes: int | None = None
         if not lazy_init:
             self.full_init()
@@ -224,7 +225,13 @@ class ClassHierarchyDataset(BaseDataset):
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Labels of one image."""
-        return self.dataset.get_cat_ids(idx)
+        if hasattr(self.dataset, 'get_cat_ids'):
+            return self.dataset.get_cat_ids(idx)
+        # Joined and repeated datasets of the host do not hand the question on.
+        if self._index is None:
+            self._index = label_index(self.dataset)
+        start, end = self._index.image_ptr[[idx, idx + 1]]
+        return self._index.labels[start:end].tolist()
 
     def prepare_data(self, idx: int) -> Any:
         """One image through the pipeline; None where the pipeline gives it up."""

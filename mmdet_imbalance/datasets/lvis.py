@@ -182,19 +182,25 @@ class LVISMultiLabelDataset(NumbersLabelSets, BaseDetDataset):
         keep = keep[has_area]
         if self.same_object_iou is None:
             return keep, labels[keep]
+        # A crowd is a region to ignore, not a label of the object in the same place.
+        is_object = ~columns.is_crowd[keep]
+        crowds, objects = keep[~is_object], keep[is_object]
         merged = merge_same_objects(
-            columns.boxes[keep],
-            image[keep],
-            labels[keep],
+            columns.boxes[objects],
+            image[objects],
+            labels[objects],
             np.asarray(self._metainfo['ancestor_matrix']),
             self.same_object_iou,
         )
         self.report['labels joined to sets'] = merged.num_concurrent
         self.report['labels that others imply'] = merged.num_implied
-        labels = merged.labels.copy()
+        joined = merged.labels.copy()
         for at, names in merged.sets.items():
-            labels[at] = self._sets.add(names)
-        return keep[merged.keep], labels
+            joined[at] = self._sets.add(names)
+        rows = np.concatenate([objects[merged.keep], crowds])
+        joined = np.concatenate([joined, labels[crowds]])
+        order = np.argsort(rows)
+        return rows[order], joined[order]
 
     def filter_data(self) -> list[dict]:
         """Images that `filter_cfg` leaves."""

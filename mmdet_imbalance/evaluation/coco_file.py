@@ -29,7 +29,7 @@ def read_coco(
 
     Raises:
         ValueError: no JSON, a missing key, an annotation of an unknown image or
-            category, ids that occur twice, or no class in common.
+            category, ids or names that occur twice, or no class in common.
     """
     where = 'the annotation' if isinstance(ann_file, dict) else str(ann_file)
     content = _load_json(ann_file)
@@ -42,6 +42,11 @@ def read_coco(
         for entry in content[key]:
             if not all(name in entry for name in names):
                 raise ValueError(f'{where}: an entry of {key!r} lacks {names}: {entry}')
+        for entry in content[key]:
+            if not isinstance(entry['id'], int | float) or entry['id'] % 1:
+                raise ValueError(
+                    f'{where}: an id in {key!r} must be an integer, got {entry["id"]!r}'
+                )
     images = sorted(content['images'], key=lambda image: image['id'])
     ids = np.array([image['id'] for image in images], dtype=np.int64)
     if len(np.unique(ids)) < len(ids):
@@ -51,6 +56,9 @@ def read_coco(
     if len(np.unique(all_ids)) < len(all_ids):
         raise ValueError(f'{where}: two categories share the id {_repeated(all_ids)}')
     by_name = {category['name']: category for category in categories}
+    if len(by_name) < len(categories):
+        names = np.array([str(category['name']) for category in categories])
+        raise ValueError(f'{where}: two categories are called {_repeated(names)!r}')
     if class_names is None:
         class_names = [category['name'] for category in categories]
     elif not set(class_names) & set(by_name):

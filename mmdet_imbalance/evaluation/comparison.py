@@ -174,9 +174,13 @@ def check_same_ground_truth(one: GroundTruth, other: GroundTruth, where: str) ->
         np.array_equal(one.labels, other.labels)
         and np.array_equal(one.image_index, other.image_index)
         and np.allclose(one.boxes, other.boxes)
+        and np.array_equal(one.is_crowd, other.is_crowd)
+        and np.array_equal(one.is_group_of, other.is_group_of)
     )
     if not same:
-        raise ValueError(f'{where}: the ground truth has other boxes')
+        raise ValueError(
+            f'{where}: the ground truth has other boxes, or other ones are crowds'
+        )
 
 
 def _figures(ap: np.ndarray, gt: GroundTruth, classwise: bool) -> dict:

@@ -203,6 +203,11 @@ def _checked_columns(path: str | Path) -> tuple[np.ndarray, ...]:
             f'{type(rows).__name__}. An annotation file goes to --ann-file.'
         )
     try:
+        for key in ('image_id', 'category_id'):
+            # The other reader refuses what is no integer; numpy would cut it off.
+            broken = [i for i in map(itemgetter(key), rows) if float(i) % 1]
+            if broken:
+                raise ValueError(f'{key} {broken[0]!r} is no integer')
         return _columns(rows)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
@@ -252,6 +257,9 @@ def read_class_facts(ann_file: str | Path, gt: GroundTruth) -> ClassFacts:
     Args:
         ann_file: annotation file that `gt` was read from.
         gt: says the order of the classes.
+
+    Raises:
+        ValueError: an ancestor that is no category.
     """
     with open(ann_file, encoding='utf-8') as file:
         categories = json.load(file)['categories']
@@ -268,7 +276,13 @@ def read_class_facts(ann_file: str | Path, gt: GroundTruth) -> ClassFacts:
         matrix = np.eye(gt.num_classes, dtype=bool)
         label_of = {i: label for label, i in enumerate(gt.category_ids.tolist())}
         for label, category in enumerate(known):
-            matrix[label, [label_of[i] for i in category.get('ancestors', ())]] = True
+            for ancestor in category.get('ancestors', ()):
+                if ancestor not in label_of:
+                    raise ValueError(
+                        f'{ann_file}: class {gt.class_names[label]!r} has the ancestor '
+                        f'{ancestor!r}, which is no category of the file'
+                    )
+                matrix[label, label_of[ancestor]] = True
     return ClassFacts(counts('image_count'), counts('instance_count'), matrix)
 
 

@@ -329,3 +329,12 @@ def test_relation_matrix_compares_as_one_value_and_reads_as_an_array():
     assert type(pickle.loads(pickle.dumps(matrix))) is np.ndarray
     with pytest.raises(ValueError, match='read-only'):
         np.asarray(matrix)[0, 0] = False
+
+
+@pytest.mark.parametrize('name', ['repeat', 'host concat', 'concat'])
+def test_labels_of_an_image_of_joined_and_repeated_datasets(ann_file, tree, name):
+    plain = coco(ann_file)
+    dataset = ClassHierarchyDataset(WRAPPERS[name](plain), tree)
+    assert len(dataset) == 6
+    for i in range(6):
+        assert dataset.get_cat_ids(i) == plain.get_cat_ids(i % 3)

@@ -264,3 +264,17 @@ def test_real_files_equal_plain_counting(shared_data):
     assert stats.instance_count.tolist() == [c['instance_count'] for c in categories]
     assert stats.img_count.tolist() == [c['image_count'] for c in categories]
     assert stats.freq_group.tolist() == [c['frequency'] for c in categories]
+
+
+@pytest.mark.parametrize('crowd', ['dog', 'toy'])
+def test_a_crowd_is_no_label_of_the_object_in_its_place(folder, crowd):
+    ids = {'dog': 9, 'toy': 2}
+    found = content()
+    found['annotations'] = [
+        annotation(k, 4, ids[name], [10, 10, 20, 20], iscrowd=int(name == crowd))
+        for k, name in enumerate(ids)
+    ]
+    (folder / 'lvis.json').write_text(json.dumps(found))
+    record = build(folder).get_data_info(1)
+    got = {(i['bbox_label'], i['ignore_flag']) for i in record['instances']}
+    assert got == {(3, int(crowd == 'dog')), (0, int(crowd == 'toy'))}

@@ -404,3 +404,18 @@ def test_bad_arguments_are_named(tool, tmp_path, capsys):
     ):
         assert tool.main(argv) == 2
         assert re.search(message, capsys.readouterr().err)
+
+
+def test_results_of_one_name_are_told_apart_by_their_folder(tool):
+    assert tool._named(['x/a.bbox.json', 'y/a.bbox.json', 'z/b.bbox.json']) == [
+        ('x/a', 'x/a.bbox.json'),
+        ('y/a', 'y/a.bbox.json'),
+        ('b', 'z/b.bbox.json'),
+    ]
+    assert tool._named(['q=x/a.bbox.json'])[0] == ('q', 'x/a.bbox.json')
+
+
+def test_results_that_cannot_be_told_apart_are_refused(tool, capsys):
+    argv = ['x/a.bbox.json', 'x/a.bbox.json', '--out', 'report']
+    assert tool.main(argv) == 2
+    assert "two results are called 'x/a'" in capsys.readouterr().err

@@ -114,6 +114,11 @@ def test_other_ground_truth_is_refused():
         check_same_ground_truth(gt, replace(gt, class_names=('a',) * 6), 'x')
     with pytest.raises(ValueError, match='other boxes'):
         check_same_ground_truth(gt, replace(gt, boxes=gt.boxes + 1), 'x')
+    for flag in ('is_crowd', 'is_group_of'):
+        other = getattr(gt, flag).copy()
+        other[0] = ~other[0]
+        with pytest.raises(ValueError, match='other ones are crowds'):
+            check_same_ground_truth(gt, replace(gt, **{flag: other}), 'x')
     with pytest.raises(ValueError, match='at least two'):
         Comparison(gt, {'a': [detections]})
 

@@ -398,6 +398,15 @@ def test_bad_input_is_named(tmp_path):
         (lambda c: c['images'].append(c['images'][0]), 'two images share'),
         (lambda c: c['categories'].append(c['categories'][0]), 'two categories'),
         (lambda c: c['images'][0].pop('id'), "'images' lacks"),
+        (
+            lambda c: c['images'][0].update(id='a'),
+            "'images' must be an integer, got 'a'",
+        ),
+        (lambda c: c['categories'][0].update(id=1.5), 'must be an integer, got 1.5'),
+        (
+            lambda c: c['categories'][0].update(name=c['categories'][1]['name']),
+            'two categories are called',
+        ),
     ],
 )
 def test_broken_annotation_is_named(tmp_path, change, message):
@@ -437,3 +446,38 @@ def test_built_by_the_host_from_a_config():
     assert evaluator.evaluate(1)['coco/AP'] == pytest.approx(1)
     with pytest.raises(TypeError, match='claswise'):
         METRICS.build(dict(type='mmdet_imbalance.ImbalanceCocoMetric', claswise=True))
+
+
+def test_ids_that_json_cannot_hold():
+    for kind in (np.int64, torch.tensor):
+        sample = _boxes_sample(3, [[1.0, 1, 9, 9, 0]], [[1.0, 1, 9, 9, 0.5, 0]])
+        sample['img_id'] = kind(3)
+        assert run_metric(ImbalanceCocoMetric(), [sample], ('a',))['coco/AP'] > 0.99
+
+
+@pytest.mark.parametrize('ids', [['x', 'w', 'y', 'v'], [8, 2, 6, 4]])
+def test_written_ground_truth_is_an_annotation_of_the_same_images(tmp_path, ids):
+    """Two of four images have a box; each is judged for what it is."""
+    prefix = tmp_path / 'run'
+    box = [[1.0, 1, 9, 9, 0]]
+    samples = [
+        _boxes_sample(img_id, box * (k < 2), [[1.0, 1, 9, 9, 0.5, 0]])
+        for k, img_id in enumerate(ids)
+    ]
+    streamed = run_metric(
+        ImbalanceCocoMetric(outfile_prefix=str(prefix)), samples, ('a',)
+    )
+    path = str(tmp_path / 'run.gt.json')
+    assert run_metric(ImbalanceCocoMetric(ann_file=path), samples, ('a',)) == streamed
+    for part, expected in ((samples[:2], 1.0), (samples[2:], -1.0)):
+        metric = ImbalanceCocoMetric(ann_file=path, only_evaluated_images=True)
+        assert run_metric(metric, part, ('a',))['coco/AP'] == expected
+
+
+def test_written_ground_truth_of_joined_datasets_is_refused(tmp_path):
+    samples = [_boxes_sample(0, [[1.0, 1, 9, 9, 0]], []) for _ in range(2)]
+    samples[0]['img_path'], samples[1]['img_path'] = 'a/0.jpg', 'b/0.jpg'
+    run_metric(ImbalanceCocoMetric(outfile_prefix=str(tmp_path / 'r')), samples, ('a',))
+    metric = ImbalanceCocoMetric(ann_file=str(tmp_path / 'r.gt.json'))
+    with pytest.raises(ValueError, match='joined datasets'):
+        run_metric(metric, samples, ('a',))

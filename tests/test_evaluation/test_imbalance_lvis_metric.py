@@ -214,3 +214,26 @@ def test_real_annotation(shared_data, tmp_path):
     got = _plain(run_metric(metric, to_samples(lvis, predictions), names))
     figures, _ = lvis_figures(lvis, coco_results(lvis, predictions, names), tmp_path)
     assert {key: got[key] for key in figures} == pytest.approx(figures, abs=1e-12)
+
+
+def test_groups_of_the_dataset_are_those_of_its_file(tmp_path):
+    lvis = random_lvis(14)
+    names = class_names(lvis)
+    samples = to_samples(lvis, random_predictions(lvis, 15), 'instances')
+    for sample in samples:
+        sample['verified_neg'] = []
+    by_name = {c['name']: c['frequency'] for c in lvis['categories']}
+    stated = [by_name[name] for name in names]
+    got = run_metric(ImbalanceLVISMetric(), samples, names, freq_group=stated)
+    plain = run_metric(ImbalanceLVISMetric(), samples, names)
+    assert set(got) - set(plain) == {'lvis/APr', 'lvis/APc', 'lvis/APf'}
+    assert {key: got[key] for key in plain} == plain
+    count = np.full(6, 1000)
+    stats = ClassStats(
+        class_names=names, img_count=count, instance_count=count, num_images=1000
+    )
+    metric = ImbalanceLVISMetric(class_stats=stats)
+    assert run_metric(metric, samples, names, freq_group=stated) == got
+    # Of other classes than those, as behind a wrapper that adds some, they say nothing.
+    short = run_metric(ImbalanceLVISMetric(), samples, names, freq_group=stated[:-1])
+    assert short == plain

@@ -52,6 +52,10 @@ def test_a_file_that_only_the_careful_reader_takes_gives_the_same(tmp_path):
             'every detection needs',
         ),
         (
+            '[{"image_id": 5.5, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]',
+            'image_id 5.5 is no integer',
+        ),
+        (
             '[{"image_id": -9, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 1}]',
             'another dataset or split',
         ),

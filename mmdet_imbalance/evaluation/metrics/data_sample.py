@@ -36,7 +36,7 @@ class GroundTruthRows:
 class ImageRows:
     """One image: who it is, detections (n, 4), (n,), (n,) and its ground truth."""
 
-    img_id: Any
+    img_id: int | str
     img_path: str
     height: int
     width: int
@@ -52,7 +52,7 @@ class ImageRows:
         tells them apart where no annotation file defines the ids.
         """
         text = isinstance(self.img_id, str)
-        number = 0 if text else int(self.img_id)
+        number = 0 if text else self.img_id
         return (text, number, str(self.img_id), self.img_path if with_path else '')
 
 
@@ -85,7 +85,9 @@ def rows_of_sample(
                     else 'the model has to give detections (mode="predict")'
                 )
             )
+    # Numpy's integers and tensors are no keys, and JSON cannot hold them.
     img_id = sample['img_id']
+    img_id = img_id if isinstance(img_id, str) else int(img_id)
     pred = sample['pred_instances']
     boxes = to_numpy(pred['bboxes']).reshape(-1, 4)
     scores, labels = to_numpy(pred['scores']), to_numpy(pred['labels'])

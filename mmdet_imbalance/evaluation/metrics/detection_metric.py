@@ -214,21 +214,26 @@ class DetectionMetric(BaseMetric):
             self._annotation = read_coco(self.ann_file, self.class_names)
             self._warn_unlisted_classes(self._annotation)
         gt = self._annotation
-        ids = gt.image_ids()
-        wanted = np.array([row.img_id for row in rows])
-        known = np.isin(wanted, ids)
-        if not known.all():
-            first = wanted[~known][0]
+        # A file that a metric wrote numbers its images anew and keeps what they were.
+        ids = [image.get('img_id', image['id']) for image in gt.images]
+        place = {img_id: k for k, img_id in enumerate(ids)}
+        if len(place) < len(ids):
             raise ValueError(
-                f'{int((~known).sum())} of {len(rows)} evaluated images are not in '
-                f'{self.ann_file}, the first one has img_id {first}: `ann_file` '
+                f'{self.ann_file} has several images of one `img_id`: it was written '
+                'for joined datasets, and cannot be the `ann_file` of another run'
+            )
+        unknown = [row.img_id for row in rows if row.img_id not in place]
+        if unknown:
+            raise ValueError(
+                f'{len(unknown)} of {len(rows)} evaluated images are not in '
+                f'{self.ann_file}, the first one has img_id {unknown[0]!r}: `ann_file` '
                 'belongs to another dataset or split'
             )
-        index = np.searchsorted(ids, wanted.astype(np.int64))
+        index = np.array([place[row.img_id] for row in rows], dtype=np.int64)
         missing = np.setdiff1d(np.arange(len(ids)), index)
         if len(missing) and self.only_evaluated_images:
-            gt = gt.select_images(index)
-            index = np.arange(len(rows))
+            chosen, index = np.unique(index, return_inverse=True)
+            gt = gt.select_images(chosen)
         elif len(missing):
             self.warn(
                 f'{len(missing)} of {len(ids)} images of {self.ann_file} were not '
@@ -263,7 +268,15 @@ class DetectionMetric(BaseMetric):
             areas=boxes[:, 2] * boxes[:, 3],
             is_crowd=column('is_crowd').astype(bool),
             is_group_of=column('is_group_of').astype(bool),
+            freq_group=self._stated_groups(),
         )
+
+    def _stated_groups(self) -> np.ndarray | None:
+        """Groups that the dataset states for its classes, as LVIS does, or None."""
+        stated = self.dataset_meta.get('freq_group')
+        if stated is None or len(stated) != len(self.class_names):
+            return None
+        return np.array(stated)
 
     def _warn_unlisted_classes(self, gt):
         matrix = self.ancestor_matrix

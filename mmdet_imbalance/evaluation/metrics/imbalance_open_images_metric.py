@@ -129,6 +129,7 @@ class ImbalanceOpenImagesMetric(DetectionMetric):
         gathered = stated = None
         if self.ann_file is None:
             rows = self.unique_images(results)
+            stated = self._stated_groups()
             verified = [row.gt.image_level for row in rows]
             batches = _batches(rows)
         else:
