@@ -10,10 +10,10 @@ that computes something else would be no gain.
 
 import argparse
 import random
-import time
 
 import torch
 import torch.nn.functional as F
+from clock import clock
 from mmdet.models.losses import GHMC, GHMR
 
 from mmdet_imbalance.functional import ghm_c_loss, ghm_r_loss
@@ -60,13 +60,6 @@ def regression_cases(num, device):
         'ghm_r_loss': lambda x: ghm_r_loss(x, target)[0],
         'host GHMR': lambda x: host(x, target, weight),
     }
-
-
-def clock(device):
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def measure(data, cases, rounds, device):

@@ -8,10 +8,10 @@ it: decoding, IoU, ranks, rescaling.
 """
 
 import argparse
-import time
 from dataclasses import replace
 
 import torch
+from clock import clock
 from mmcv.ops import nms_match as host_nms_match
 from mmdet.models.losses.pisa_loss import isr_p
 from mmdet.models.task_modules.assigners import AssignResult
@@ -137,13 +137,6 @@ def host(regions, targets, rois, results):
         num_class=regions.num_classes,
     )
     return weights[1]
-
-
-def clock(device):
-    if device.startswith('cuda'):
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
 
 
 def best_ms(functions, rounds, device, calls=10):

@@ -258,14 +258,6 @@ class ImagesByClass:
             minlength=self.num_images,
         )
 
-    def images_seen(self, image_counts: np.ndarray) -> np.ndarray:
-        """How many images with each class are shown, shape (C,).
-
-        Args:
-            image_counts: how often each image is shown (or expected to), shape (I,).
-        """
-        return self._sum_by_class(np.asarray(image_counts, float)[self.images])
-
     def seen(self, image_counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """How many images and boxes of each class are shown.
 

@@ -22,7 +22,6 @@ from mmdet_imbalance.core.calibration import tau_scale
 from mmdet_imbalance.engine.hooks.calibration_hook import LAYERS
 
 FROZEN_PREFIXES = ('backbone.', 'neck.', 'rpn_head.')
-INITS = ('head', 'crt', 'fresh')
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from mmdet.structures.bbox import get_box_tensor
 from torch import Tensor, nn
 
 from mmdet_imbalance.core.label_sets import MultiLabelTarget
+from mmdet_imbalance.core.loss_scores import loss_scores
 from mmdet_imbalance.core.partial_labels import (
     PartialTarget,
     annotated_classes,
@@ -145,13 +146,7 @@ class Regions:
 
     def scores(self, rows: Tensor) -> Tensor:
         """Foreground scores of some rows, with gradient, shape (R, C)."""
-        logits, loss = self.cls_score[rows].float(), self.loss_cls
-        if getattr(loss, 'custom_activation', False):
-            scores = loss.get_activation(logits)
-        elif getattr(loss, 'use_sigmoid', False):
-            scores = logits.sigmoid()
-        else:
-            scores = logits.softmax(dim=1)
+        scores = loss_scores(self.loss_cls, self.cls_score[rows], self.num_classes)
         return scores[:, : self.num_classes]
 
     def pos_scores(self) -> Tensor:

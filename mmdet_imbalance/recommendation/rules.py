@@ -94,13 +94,15 @@ def recommend(profile: Profile, base: str, kind: str, num_epochs: int) -> Recipe
     wants_weights = _balance(profile, recipe, num_epochs)
     weight = None
     if wants_weights:
-        # The published values: a few thousand objects a class, or more.
+        # The published values: a few thousand objects a class, or more. But not the
+        # published mean: over classes, it makes objects too light beside the background
+        # (configs/class_balanced).
         most = profile.stats.instance_count.max()
-        weight = dict(type='effective_num', beta=0.999 if most < 10_000 else 0.9999)
-        if base == 'faster-rcnn':
-            # Measured there: a mean over classes makes objects too light beside the
-            # background (configs/class_balanced).
-            weight['normalize'] = 'object'
+        weight = dict(
+            type='effective_num',
+            beta=0.999 if most < 10_000 else 0.9999,
+            normalize='object',
+        )
     if not _partial(profile, recipe, base, kind):
         _label_sets(profile, recipe, base)
     if weight is not None:
@@ -261,11 +263,10 @@ def _weigh(profile: Profile, recipe: Recipe, base: str, weight: dict) -> None:
     recipe.loss = dict(
         type=f'{PREFIX}ClassBalanced{kind}Loss', num_classes=num, class_weight=weight
     )
-    mean = weight.get('normalize', 'class')
     recipe.because(
         'loss',
-        'Weights by effective number (arXiv 1901.05555), with a mean of 1 over each '
-        f'{mean}.',
+        'Weights by effective number (arXiv 1901.05555), normalised to a mean of 1 over '
+        'the objects.',
     )
     if base == 'retinanet':
         recipe.loss['use_sigmoid'] = True

@@ -152,9 +152,8 @@ def test_a_tail_that_no_image_can_balance_is_weighed(base, loss, tmp_path):
     recipe = recipe_of(write_coco(tmp_path / 'a.json', CROWDED), base)
     assert recipe.sampler is None
     assert recipe.loss['type'] == OURS + loss
-    # Beside a softmax's background an object must keep its weight.
-    mean = {'faster-rcnn': 'object', 'retinanet': None}[base]
-    assert recipe.loss['class_weight'].get('normalize') == mean
+    # An object must keep its weight beside the background.
+    assert recipe.loss['class_weight']['normalize'] == 'object'
 
 
 def test_a_rare_class_among_crowds_is_weighed(tmp_path):

@@ -20,6 +20,7 @@ from mmdet_imbalance.core.atomic_write import write_text_atomically
 from mmdet_imbalance.core.class_stats import ClassStats, freq_groups
 from mmdet_imbalance.core.group_statistics import NAMES, group_sums
 from mmdet_imbalance.core.label_sets import primary_labels
+from mmdet_imbalance.core.loss_scores import loss_scores
 from mmdet_imbalance.datasets.class_stats import class_stats_of
 from mmdet_imbalance.registry import HOOKS
 from mmdet_imbalance.visualization.seen_figure import seen_picture
@@ -170,7 +171,7 @@ class FreqGroupLogHook(Hook):
             weight = args[2] if args[2].ndim == 1 else args[2].amax(dim=1)
             rows &= weight > 0
         rows = rows.nonzero().squeeze(1)
-        scores = positive_scores(loss, logits[rows], num_classes)
+        scores = loss_scores(loss, logits[rows], num_classes)
         if self._device_group is None or self._device_group.device != scores.device:
             self._device_group = torch.as_tensor(self._group, device=scores.device)
         sums = group_sums(scores, labels[rows], self._device_group, len(GROUPS))
@@ -216,22 +217,3 @@ class FreqGroupLogHook(Hook):
                 f'{int(seen[-1])} images shown',
             )
             runner.visualizer.add_image('class_histogram', picture, step=runner.iter)
-
-
-def positive_scores(loss: nn.Module, logits: Tensor, num_classes: int) -> Tensor:
-    """Scores that a loss gives to logits, shape (P, C + 1), background last.
-
-    Args:
-        loss: a loss of this package or of the host.
-        logits: shape (P, C + 1), or (P, C) of sigmoid losses.
-        num_classes: number C of classes.
-    """
-    if getattr(loss, 'custom_activation', False):
-        scores = loss.get_activation(logits)
-    elif getattr(loss, 'use_sigmoid', False):
-        scores = logits.float().sigmoid()
-    else:
-        scores = logits.float().softmax(dim=-1)
-    if scores.size(1) == num_classes:
-        scores = torch.cat([scores, torch.zeros_like(scores[:, :1])], dim=1)
-    return scores

@@ -50,7 +50,7 @@ class ClassBalancedSoftmaxLoss(ClassificationLoss):
     Args:
         num_classes: number C of foreground classes.
         beta: of the effective number, in [0, 1); 0.999 unless given. The paper uses
-            0.9 to 0.9999.
+            0.999 or 0.9999.
         class_weight: another rule or a list in place of `beta`, such as
             `dict(type='effective_num', beta=0.99, normalize='object')`.
         **kwargs: arguments of `ClassificationLoss`.

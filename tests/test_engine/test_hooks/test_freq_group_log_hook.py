@@ -16,9 +16,9 @@ from torch import nn
 
 from mmdet_imbalance.core.class_stats import ClassStats
 from mmdet_imbalance.core.group_statistics import group_sums
+from mmdet_imbalance.core.loss_scores import loss_scores
 from mmdet_imbalance.engine.hooks.freq_group_log_hook import (
     FreqGroupLogHook,
-    positive_scores,
 )
 
 
@@ -223,9 +223,9 @@ def test_scores_of_every_kind_of_loss():
     from mmdet.models.losses import CrossEntropyLoss, FocalLoss
 
     logits = torch.randn(5, 4)
-    softmax = positive_scores(CrossEntropyLoss(), logits, 3)
+    softmax = loss_scores(CrossEntropyLoss(), logits, 3)
     torch.testing.assert_close(softmax, logits.softmax(1))
-    sigmoid = positive_scores(FocalLoss(), logits[:, :3], 3)
+    sigmoid = loss_scores(FocalLoss(), logits[:, :3], 3)
     torch.testing.assert_close(sigmoid[:, :3], logits[:, :3].sigmoid())
     assert (sigmoid[:, 3] == 0).all()
 

@@ -19,6 +19,7 @@ from mmdet.models.task_modules.samplers import SamplingResult
 from mmdet.structures.bbox import bbox2roi, get_box_tensor
 from torch import Tensor, nn
 
+from mmdet_imbalance.core.loss_scores import loss_scores
 from mmdet_imbalance.models.task_modules.samplers.roi_sampler import (
     PlainRoISampler,
     negatives,
@@ -191,12 +192,7 @@ def total_loss(losses: dict[str, Tensor], num: int, num_pos: int) -> Tensor:
 
 def foreground_scores(head: nn.Module, logits: Tensor) -> Tensor:
     """Scores of the classes without background, shape (n, C)."""
-    if head.custom_activation:
-        scores = head.loss_cls.get_activation(logits)
-    elif head.loss_cls.use_sigmoid:
-        scores = logits.sigmoid()
-    else:
-        scores = logits.softmax(dim=1)
+    scores = loss_scores(head.loss_cls, logits, head.num_classes)
     return scores[:, : head.num_classes]
 
 
