@@ -265,8 +265,8 @@ def _weigh(profile: Profile, recipe: Recipe, base: str, weight: dict) -> None:
     )
     recipe.because(
         'loss',
-        'Weights by effective number (arXiv 1901.05555), normalised to a mean of 1 over '
-        'the objects.',
+        'Weights by effective number (arXiv 1901.05555), normalised to a mean of 1 '
+        'over the objects.',
     )
     if base == 'retinanet':
         recipe.loss['use_sigmoid'] = True
