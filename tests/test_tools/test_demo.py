@@ -45,6 +45,9 @@ def test_variants_differ_in_loss_and_sampler_only():
     assert sampler['type'] == 'mmdet_imbalance.SoftBalanceSampler'
     head['loss_cls'] = first['model']['roi_head']['bbox_head']['loss_cls']
     second['train_dataloader']['sampler'] = first['train_dataloader']['sampler']
+    # The sampler's own hook: it continues the stream when a run is resumed.
+    hook = second['custom_hooks'].pop()
+    assert hook == {'type': 'mmdet_imbalance.DataSamplerHook'}
     assert first == second
 
 

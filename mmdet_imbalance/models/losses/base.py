@@ -256,18 +256,13 @@ class ClassificationLoss(ClassStatsBuffers):
                 f'`cls_score`, got {len(labels)}'
             )
         if labels.ndim != 1:
-            dense = self._check_dense(labels, weight)
-            return (dense, *target[1:]) if isinstance(target, tuple) else dense
+            return _with_labels(target, self._check_dense(labels, weight))
         check_integers(labels)
         labels = labels.long()
         if weight is not None and weight.ndim == 1:
             labels = labels.where(weight != 0, self.num_classes)
         check_labels(labels, self.num_classes)
-        if not isinstance(target, tuple):
-            return labels
-        if isinstance(target, MultiLabelTarget):
-            return target._replace(labels=labels)
-        return (labels, *target[1:])
+        return _with_labels(target, labels)
 
     def _check_dense(self, target: Tensor, weight: Tensor | None) -> Tensor:
         if target.ndim != 2 or target.size(1) - self.num_classes not in (0, 1):
@@ -288,6 +283,15 @@ class ClassificationLoss(ClassStatsBuffers):
         if self._class_weight_rule is not None:
             text += f'class_weight={self._class_weight_rule!r:.80}, '
         return text + f'reduction={self.reduction!r}'
+
+
+def _with_labels(target: Target, labels: Tensor) -> Target:
+    """The same form of target with other labels, its first part."""
+    if not isinstance(target, tuple):
+        return labels
+    if hasattr(target, '_fields'):
+        return type(target)(labels, *target[1:])
+    return (labels, *target[1:])
 
 
 def valid_rows(weight: Tensor | None) -> Tensor | None:
