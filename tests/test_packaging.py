@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 REQUIREMENTS = ROOT / 'requirements'
 # fmt: off
 INGREDIENTS = (
-    'setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE',
+    'setup.py', 'pyproject.toml', 'MANIFEST.in', 'model-index.yml', 'LICENSE', 'NOTICE',
     'README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'CITATION.cff',
     'mmdet_imbalance', 'configs', 'tools', 'requirements',
 )
@@ -102,6 +102,12 @@ def test_wheel_ships_configs_and_tools(tree, installed):
     assert (mim / 'model-index.yml').is_file()
     assert (installed / 'mmdet_imbalance' / 'py.typed').is_file()
     assert not list(installed.rglob('__pycache__'))
+
+
+def test_wheel_carries_the_licences_of_what_it_ships(tree, installed):
+    for name in ('LICENSE', 'NOTICE'):
+        (shipped,) = installed.glob(f'*.dist-info/**/{name}')
+        assert shipped.read_text() == (tree / name).read_text()
 
 
 def test_wheel_holds_every_module_and_nothing_else(tree, installed):
