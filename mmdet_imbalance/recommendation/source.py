@@ -181,7 +181,7 @@ def _trained_rows(file: CocoFile, sizes: np.ndarray, rows: list) -> np.ndarray:
     with np.errstate(invalid='ignore'):
         inside = np.minimum(start + extent, sizes[file.image]) - np.maximum(start, 0)
         is_kept = (extent >= 1).all(axis=1) & (inside > 0).all(axis=1)
-    has_area = [not (row.get('area') is not None and row['area'] <= 0) for row in rows]
+    has_area = [row.get('area') is None or float(row['area']) > 0 for row in rows]
     return np.flatnonzero(is_kept & np.array(has_area, dtype=bool))
 
 

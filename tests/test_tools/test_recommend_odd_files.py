@@ -86,8 +86,12 @@ def test_boxes_have_the_names_of_the_file_whatever_its_order(order, val_order, w
     assert is_own == (order != val_order)
 
 
-def test_class_names_that_are_words_of_python(write):
-    names = ['class', 'def', 'ﬁsh', 'None', "it's"]
+@pytest.mark.parametrize(
+    'odd', ['class', 'None', 'ﬁsh', "it's", 'a b'], ids=lambda name: ascii(name)
+)
+def test_class_names_that_are_no_argument_of_python(odd, write):
+    # One odd name at a time: any of them changes how all are written.
+    names = [*NAMES, odd]
     content = content_of(range(5), names)
     for k, category in enumerate(content['categories']):
         category['synset'] = f'n{k}'
